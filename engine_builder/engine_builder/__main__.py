@@ -1,0 +1,221 @@
+"""Command line of the jobs and the keeper: a command per job, `--help` on each."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine_builder import __version__, job, names, prepare, store
+from engine_builder.contract import PREPARE_VERSION, ExitCode, Report
+from engine_builder.errors import JobError
+from engine_builder.progress import Progress
+from engine_builder.volume import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_EPILOG = """exit codes: 0 done; 2 wrong command line; 10 the source is at fault, trying again is
+useless; 20 a passing fault (volume full, cancelled, …), try again."""
+_DIGEST_HELP = """Print the sha256 that source.sha256 wants. Without external data it is that of
+the .onnx file; with external data it is the sha256 of the sorted listing that `sha256sum` prints
+of all its files, run in their directory."""
+
+
+def _checked(what: str, test: Callable[[str], bool]) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if not test(text):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        return text
+
+    return convert
+
+
+_digest = _checked("64 lower-case hex digits", names.is_digest)
+
+
+def _listen(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - a pod's own network
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("engine-builder", description=__doc__, epilog=_EPILOG)
+    parser.add_argument(
+        "--version", action="version", version=f"engine-builder {__version__} (prepare {PREPARE_VERSION})"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_prepare(commands)
+    _add_resolve(commands)
+    _add_digest(commands)
+    _add_verify(commands)
+    _add_keeper(commands)
+    return parser
+
+
+def _add_source(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--source", required=True, metavar="URI", help="pvc://<claim>/<path>, or a plain path"
+    )
+    command.add_argument(
+        "--source-root",
+        type=Path,
+        default=Path("/source"),
+        metavar="DIR",
+        help="where the claim is mounted (default: %(default)s)",
+    )
+    command.add_argument(
+        "--max-bytes", type=int, default=prepare.MAX_BYTES, help="largest source (default: 64Gi)"
+    )
+    command.add_argument(
+        "--termination-log", type=Path, metavar="FILE", help="write the report there as JSON"
+    )
+
+
+def _add_repository(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--repository",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="where the repository's volume is mounted",
+    )
+
+
+def _add_prepare(commands: Any) -> None:
+    command = commands.add_parser(
+        "prepare", help="make an engine from a source", description=prepare.prepare.__doc__, epilog=_EPILOG
+    )
+    _add_repository(command)
+    engine = _checked("an engine's name", names.is_engine)
+    command.add_argument("--engine", type=engine, required=True, metavar="NAME", help="entry of the store")
+    command.add_argument("--key", type=_digest, required=True, help="the engine's full key, 64 hex digits")
+    _add_source(command)
+    command.add_argument(
+        "--sha256", type=_digest, metavar="HEX", help="what the source must be; see `digest`"
+    )
+    staging = _checked("a pod's uid", names.is_staging)
+    command.add_argument("--staging-uid", type=staging, required=True, metavar="UID", help="of this attempt")
+    command.set_defaults(run=_prepare)
+
+
+def _add_resolve(commands: Any) -> None:
+    command = commands.add_parser("resolve", help="report a source's digest and size", epilog=_EPILOG)
+    _add_source(command)
+    command.set_defaults(run=_resolve)
+
+
+def _add_digest(commands: Any) -> None:
+    command = commands.add_parser("digest", help="print a local source's sha256", description=_DIGEST_HELP)
+    command.add_argument(
+        "path", type=Path, help="an .onnx file, or a directory with one and its external data"
+    )
+    command.set_defaults(run=_print_digest)
+
+
+def _add_verify(commands: Any) -> None:
+    command = commands.add_parser("verify", help="read all engines of a store and compare their digests")
+    _add_repository(command)
+    command.set_defaults(run=_verify)
+
+
+def _add_keeper(commands: Any) -> None:
+    command = commands.add_parser("keeper", help="serve a repository's volume; key in KEEPER_KEY (hex)")
+    _add_repository(command)
+    command.add_argument("--listen", type=_listen, default=("0.0.0.0", 8090), metavar="HOST:PORT")  # noqa: S104
+    command.add_argument("--cluster", required=True, metavar="UID", help="uid of namespace kube-system")
+    command.add_argument("--namespace", required=True, help="of the ModelRepository")
+    command.add_argument("--claim-uid", required=True, metavar="UID", help="uid of the PersistentVolumeClaim")
+    command.set_defaults(run=_keeper)
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    request = prepare.PrepareRequest(
+        repository=arguments.repository,
+        engine=arguments.engine,
+        key=arguments.key,
+        uri=arguments.source,
+        staging_uid=arguments.staging_uid,
+        sha256=arguments.sha256,
+        source_root=arguments.source_root,
+        max_bytes=arguments.max_bytes,
+    )
+    progress = Progress()
+    return _run(arguments, lambda: prepare.prepare(request, progress), progress, engine=arguments.engine)
+
+
+def _resolve(arguments: argparse.Namespace) -> int:
+    progress = Progress()
+
+    def work() -> Report:
+        return prepare.resolve(
+            arguments.source,
+            source_root=arguments.source_root,
+            max_bytes=arguments.max_bytes,
+            progress=progress,
+        )
+
+    return _run(arguments, work, progress)
+
+
+def _run(
+    arguments: argparse.Namespace, work: Callable[[], Report], progress: Progress, *, engine: str = ""
+) -> int:
+    return job.run_job(work, engine=engine, progress=progress, termination_log=arguments.termination_log)
+
+
+def _print_digest(arguments: argparse.Namespace) -> int:
+    try:
+        report = prepare.resolve(
+            str(arguments.path),
+            source_root=Path(),
+            max_bytes=prepare.MAX_BYTES,
+            progress=Progress(quiet=True),
+        )
+    except JobError as error:
+        print(error, file=sys.stderr)
+        return int(ExitCode.USER_FAULT)
+    print(report.sha256)
+    return int(ExitCode.OK)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    layout, damaged = Layout(arguments.repository), 0
+    for engine in store.list_engines(layout):
+        manifest = store.read_manifest(layout, engine)
+        bad = ["MANIFEST"] if manifest is None else store.damaged_files(layout, manifest)
+        damaged += bool(bad)
+        print(f"{engine}: {'damaged: ' + ', '.join(bad) if bad else 'whole'}")
+    return int(ExitCode.USER_FAULT if damaged else ExitCode.OK)
+
+
+def _keeper(arguments: argparse.Namespace) -> int:
+    from engine_builder.keeper import Keeper
+    from engine_builder.serve import serve
+    from engine_builder.volume import Owner
+
+    try:
+        key = bytes.fromhex(os.environ.get("KEEPER_KEY", ""))
+    except ValueError:
+        key = b""
+    if not key:
+        print("KEEPER_KEY must hold the keeper's key in hex", file=sys.stderr)
+        return int(ExitCode.USAGE)
+    owner = Owner(arguments.cluster, arguments.namespace, arguments.claim_uid)
+    host, port = arguments.listen
+    serve(Keeper(arguments.repository, owner), host=host, port=port, key=key)
+    return int(ExitCode.OK)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    return int(arguments.run(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

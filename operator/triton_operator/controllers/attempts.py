@@ -1,0 +1,96 @@
+"""Attempts at a build, acted out: Jobs are created, judged, and cleared away when newer ones exist."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Callable
+
+from triton_operator.clients.kube import JOB, POD, Object
+from triton_operator.controllers.context import Context
+from triton_operator.plan import attempts, names
+from triton_operator.plan.attempts import Failed, Running, Start, Succeeded
+from triton_operator.plan.outcome import Outcome, Stalled, Waiting
+from triton_operator.resources.common import Resource
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What is attempted: the labels that its Jobs carry, and how the Job of an attempt looks."""
+
+    owner: Resource
+    labels: dict[str, str]
+    job: Callable[[int], Object]
+
+
+def verdict(ctx: Context, work: Work) -> attempts.Verdict:
+    """Return what the Jobs of a work say."""
+    jobs = _jobs(ctx, work)
+    found = ctx.cache.labelled(POD.kind, work.owner.namespace, work.labels)
+    now = datetime.datetime.now(datetime.UTC)
+    return attempts.judge(jobs, found, generation=work.owner.metadata.generation, now=now)
+
+
+async def advance(ctx: Context, work: Work, found: attempts.Verdict) -> Outcome:
+    """Start the attempt that is due and return how the work stands; a success is the caller's."""
+    await _clear(ctx, work)
+    if isinstance(found, Start):
+        return await _start(ctx, work, found.attempt)
+    if isinstance(found, Running):
+        return Waiting(found.reason, _numbered(found.message, found.attempt))
+    if isinstance(found, Succeeded):
+        return Waiting("Built", f"Job {found.job} has ended well")
+    return await _retry(ctx, work, found)
+
+
+async def _retry(ctx: Context, work: Work, found: Failed) -> Outcome:
+    if found.retry_after is None:
+        return Stalled(found.reason, found.message)
+    if found.retry_after <= 0:
+        return await _start(ctx, work, found.attempt + 1)
+    if found.users_fault:
+        message = f"{found.message} (it is looked for again until it appears)"
+        return Stalled(found.reason, message, after=found.retry_after)
+    message = f"{found.message} (attempt {found.attempt} failed, the next follows by itself)"
+    return Waiting(found.reason, message, after=found.retry_after)
+
+
+async def _start(ctx: Context, work: Work, attempt: int) -> Outcome:
+    job = await ctx.children.create_once(JOB, work.job(attempt))
+    name = job["metadata"]["name"]
+    return Waiting("Building", _numbered(f"Job {name} was created", attempt))
+
+
+async def _clear(ctx: Context, work: Work) -> None:
+    for job in attempts.outdated(_jobs(ctx, work)):
+        if "deletionTimestamp" not in job["metadata"]:
+            await ctx.children.delete(JOB, job)
+
+
+def _jobs(ctx: Context, work: Work) -> list[Object]:
+    found = ctx.cache.labelled(
+        JOB.kind, work.owner.namespace, {**work.labels, names.MANAGED_BY: names.MANAGER}
+    )
+    uid = work.owner.metadata.uid
+    return [
+        job for job in found if any(o["uid"] == uid for o in job["metadata"].get("ownerReferences") or [])
+    ]
+
+
+def _numbered(message: str, attempt: int) -> str:
+    return message if attempt == 1 else f"{message} (attempt {attempt})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Newest:
+    """The Job of the latest attempt."""
+
+    name: str
+    attempt: int
+
+
+def newest(ctx: Context, namespace: str, labels: dict[str, str]) -> Newest | None:
+    """Return the Job of the latest attempt, or None when none is left."""
+    found = ctx.cache.labelled(JOB.kind, namespace, labels)
+    job = max(found, key=attempts.attempt_of, default=None)
+    return Newest(job["metadata"]["name"], attempts.attempt_of(job)) if job is not None else None

@@ -1,0 +1,141 @@
+"""Engine: one entry of a store, made by one Job, kept while models use it and a while longer."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+
+from engine_builder.contract import StoreManifest
+from triton_operator.clients.keeper import KeeperCallError
+from triton_operator.clients.kube import ENGINE, INFERENCE_MODEL, MODEL_REPOSITORY
+from triton_operator.controllers import attempts
+from triton_operator.controllers.attempts import Work
+from triton_operator.controllers.context import Context
+from triton_operator.controllers.queue import Key
+from triton_operator.plan import jobs, names, size, usage
+from triton_operator.plan.attempts import Failed, Start, Succeeded
+from triton_operator.plan.outcome import Outcome, OutcomeError, Ready, Waiting
+from triton_operator.plan.usage import Usage
+from triton_operator.resources.engine import Engine
+from triton_operator.resources.inference_model import InferenceModel
+from triton_operator.resources.model_repository import ModelRepository
+
+
+async def reconcile(ctx: Context, key: Key) -> float | None:
+    """Bring one Engine into the store, or let it go when nobody has used it for long enough."""
+    body = ctx.cache.get(ENGINE.kind, key.namespace, key.name)
+    if body is None:
+        return None
+    engine = Engine.parse(body)
+    if engine.metadata.deletion_timestamp is not None:
+        return None
+    found = _repository(ctx, engine)
+    used = _usage(ctx, engine, found)
+    if found is not None and used.expires_in is not None and used.expires_in <= 0:
+        await ctx.children.delete(ENGINE, body)
+        return None
+    try:
+        outcome = await _reconcile(ctx, engine, found)
+    except OutcomeError as error:
+        outcome = error.outcome
+    await _write_status(ctx, engine, outcome, used)
+    waits = [w for w in (ctx.look_again(outcome), used.expires_in) if w is not None]
+    return min(waits, default=None)
+
+
+async def _reconcile(ctx: Context, engine: Engine, repository: ModelRepository | None) -> Outcome:
+    if repository is None:
+        message = (
+            f"ModelRepository {engine.spec.repository} does not exist in namespace {engine.namespace} yet"
+        )
+        return Waiting("RepositoryNotFound", message)
+    if ctx.volumes.snapshot((engine.namespace, repository.name)) is None:
+        return Waiting(
+            "RepositoryNotReady", f"ModelRepository {repository.name} has no keeper that answers yet"
+        )
+    if _entry(ctx, engine) is not None:
+        return Ready("Built", f"in the store of ModelRepository {repository.name}")
+    return await _build(ctx, engine, repository)
+
+
+async def _build(ctx: Context, engine: Engine, repository: ModelRepository) -> Outcome:
+    work = Work(
+        owner=engine,
+        labels=names.labels("prepare", engine=engine.name),
+        job=lambda attempt: jobs.prepare(
+            engine=engine,
+            attempt=attempt,
+            claim=repository.claim_name,
+            settings=repository.spec.prepare,
+            images=ctx.images(repository),
+        ),
+    )
+    found = attempts.verdict(ctx, work)
+    if isinstance(found, Start | Succeeded):
+        # The store may be ahead of the last look at it: nothing is ever built twice.
+        try:
+            await ctx.volumes.refresh((engine.namespace, repository.name))
+        except KeeperCallError as error:
+            raise OutcomeError(Waiting("KeeperUnreachable", str(error), after=2.0)) from error
+        if _entry(ctx, engine) is not None:
+            _count(ctx, engine, found)
+            return Ready("Built", f"in the store of ModelRepository {repository.name}")
+    if isinstance(found, Succeeded):  # it was there, and somebody removed it from the volume
+        found = Start(attempt=found.attempt + 1)
+    if isinstance(found, Failed) and engine.status.job != found.job:
+        ctx.metrics.built(engine.spec.backend.value, found.reason, 0.0)
+    return await attempts.advance(ctx, work, found)
+
+
+def _count(ctx: Context, engine: Engine, found: Start | Succeeded) -> None:
+    if isinstance(found, Succeeded):
+        ctx.metrics.built(engine.spec.backend.value, "Succeeded", found.seconds)
+
+
+def _repository(ctx: Context, engine: Engine) -> ModelRepository | None:
+    body = ctx.cache.get(MODEL_REPOSITORY.kind, engine.namespace, engine.spec.repository)
+    return ModelRepository.parse(body) if body is not None else None
+
+
+def _entry(ctx: Context, engine: Engine) -> StoreManifest | None:
+    store = ctx.volumes.snapshot((engine.namespace, engine.spec.repository))
+    entry = store.engines.get(engine.name) if store is not None else None
+    return entry if entry is not None and entry.key == engine.spec.key else None
+
+
+def _usage(ctx: Context, engine: Engine, repository: ModelRepository | None) -> Usage:
+    models = (InferenceModel.parse(body) for body in ctx.cache.all(INFERENCE_MODEL.kind, engine.namespace))
+    return usage.of(
+        engine,
+        models,
+        repository_uid=repository.metadata.uid if repository else "",
+        retention_seconds=repository.spec.engine_retention_seconds if repository else None,
+        now=datetime.datetime.now(datetime.UTC),
+    )
+
+
+async def _write_status(ctx: Context, engine: Engine, outcome: Outcome, used: Usage) -> None:
+    entry = _entry(ctx, engine)
+    work_labels = names.labels("prepare", engine=engine.name)
+    newest = attempts.newest(ctx, engine.namespace, work_labels)
+    before = engine.status
+    fields: dict[str, object] = {
+        "attempt": newest.attempt if newest else before.attempt,
+        "job": newest.name if newest else before.job,
+        "target": "cpu",
+        "models": ",".join(used.used_by)[:1024],
+        "used_by": used.used_by,
+        "unused_since": used.unused_since,
+        "size_bytes": before.size_bytes,
+        "size": before.size,
+        "digest": before.digest,
+        "signature": before.signature,
+    }
+    if entry is not None:
+        fields |= {
+            "size_bytes": entry.size_bytes,
+            "size": size.human(entry.size_bytes),
+            "digest": names.digest(dict(entry.files)),
+            "signature": dataclasses.asdict(entry.signature),
+        }
+    await ctx.status.write(ENGINE, engine, outcome, **fields)

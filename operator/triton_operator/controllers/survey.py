@@ -1,0 +1,133 @@
+"""What the caches say about a model on one of its servers, put together for the plan."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from engine_builder.contract import Snapshot
+from triton_operator.clients.kube import ENGINE, INFERENCE_MODEL, MODEL_REPOSITORY, TRITON_SERVER
+from triton_operator.controllers.context import Context
+from triton_operator.controllers.converger import PodReport
+from triton_operator.controllers.volumes import tree_of, versions_in
+from triton_operator.plan import publish, versions
+from triton_operator.plan.model_status import PodView, ServerView
+from triton_operator.plan.outcome import Outcome, Ready, Stalled, Waiting
+from triton_operator.plan.versions import Outcomes
+from triton_operator.resources.common import Resource
+from triton_operator.resources.engine import Engine
+from triton_operator.resources.inference_model import InferenceModel
+from triton_operator.resources.model_repository import ModelRepository
+from triton_operator.resources.triton_server import TritonServer
+
+
+@dataclasses.dataclass(frozen=True)
+class Ground:
+    """What a server stands on: its repository, the volume as last seen, and its release."""
+
+    server: TritonServer
+    repository: ModelRepository
+    store: Snapshot
+    release: str
+
+
+def models_of(ctx: Context, server: TritonServer) -> list[InferenceModel]:
+    """Return the models that name a server, on their way out excepted."""
+    found = (InferenceModel.parse(body) for body in ctx.cache.all(INFERENCE_MODEL.kind, server.namespace))
+    return [m for m in found if server.name in m.spec.servers and m.metadata.deletion_timestamp is None]
+
+
+def ground_of(ctx: Context, server: TritonServer) -> Ground | Outcome:
+    """Return what a server stands on, or what is missing."""
+    body = ctx.cache.get(MODEL_REPOSITORY.kind, server.namespace, server.spec.repository)
+    if body is None:
+        message = (
+            f"ModelRepository {server.spec.repository} does not exist in namespace {server.namespace} yet"
+        )
+        return Waiting("RepositoryNotFound", message)
+    repository = ModelRepository.parse(body)
+    if server.release is None:
+        message = (
+            f"the tag of image {server.spec.image!r} doesn't tell the Triton release; "
+            'set spec.release, such as "26.07"'
+        )
+        return Stalled("ReleaseUnknown", message)
+    store = ctx.volumes.snapshot((server.namespace, repository.name))
+    if store is None:
+        return Waiting("RepositoryNotReady", f"ModelRepository {repository.name}: {said(repository)}")
+    return Ground(server=server, repository=repository, store=store, release=server.release)
+
+
+def said(resource: Resource) -> str:
+    """Return what an object's own Ready condition says."""
+    condition = resource.status.condition("Ready")  # type: ignore[attr-defined]
+    return condition.message if condition is not None else "not looked at yet"
+
+
+def engine_outcomes(ctx: Context, namespace: str) -> dict[str, Outcome]:
+    """Return what the Engine objects of a namespace report, as outcomes."""
+    found = (Engine.parse(body) for body in ctx.cache.all(ENGINE.kind, namespace))
+    return {engine.name: _engine_outcome(engine) for engine in found}
+
+
+def view_of(ctx: Context, model: InferenceModel, name: str, outcomes: Outcomes) -> ServerView:
+    """Return what the server of this name does with a model."""
+    body = ctx.cache.get(TRITON_SERVER.kind, model.namespace, name)
+    if body is None:
+        message = f"TritonServer {name} does not exist in namespace {model.namespace} yet"
+        return ServerView(name=name, refusal=Waiting("ServerNotFound", message))
+    server = TritonServer.parse(body)
+    refusal = publish.refusal(model, server, models_of(ctx, server))
+    if refusal is not None:
+        return ServerView(name=name, refusal=refusal)
+    ground = ground_of(ctx, server)
+    if isinstance(ground, Outcome):
+        return ServerView(
+            name=name, refusal=Waiting("ServerNotReady", f"TritonServer {name}: {ground.message}")
+        )
+    return _view(ctx, model, ground, outcomes)
+
+
+def _view(ctx: Context, model: InferenceModel, ground: Ground, outcomes: Outcomes) -> ServerView:
+    server = ground.server
+    tree = tree_of(ground.store, server=server.name, release=ground.release)
+    in_tree = versions_in(tree, model.triton_name)
+    builds = versions.builds(
+        model,
+        repository_uid=ground.repository.metadata.uid,
+        store=ground.store,
+        outcomes=outcomes,
+        in_tree=in_tree,
+    )
+    reports = ctx.fleet.reports((server.namespace, server.name))
+    return ServerView(
+        name=server.name,
+        builds=builds,
+        in_tree=in_tree,
+        wanted_pods=server.spec.replicas,
+        pods=tuple(_pod_view(report, model.triton_name) for report in reports),
+    )
+
+
+def _pod_view(report: PodReport, model: str) -> PodView:
+    found = report.models.get(model)
+    if found is None:
+        return PodView(name=report.pod, ready=frozenset(), current=False, trouble=report.trouble)
+    return PodView(name=report.pod, ready=found.ready, current=found.current, trouble=found.trouble)
+
+
+def confirmed(ctx: Context, server: TritonServer, model: str) -> frozenset[int]:
+    """Return the versions of a model that every running pod of a server answers for."""
+    reports = ctx.fleet.reports((server.namespace, server.name))
+    ready = [r.models[model].ready if model in r.models else frozenset[int]() for r in reports]
+    return frozenset.intersection(*ready) if ready else frozenset()
+
+
+def _engine_outcome(engine: Engine) -> Outcome:
+    ready, stalled = engine.status.condition("Ready"), engine.status.condition("Stalled")
+    if ready is None or stalled is None:
+        return Waiting("Building", f"Engine {engine.name} was not looked at yet")
+    if ready.status.value == "True":
+        return Ready(ready.reason, ready.message)
+    if stalled.status.value == "True":
+        return Stalled(stalled.reason, stalled.message)
+    return Waiting(ready.reason, ready.message)

@@ -1,0 +1,94 @@
+"""What the keepers say about their volumes, as last heard."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from engine_builder.contract import Snapshot, TreeManifest, TreeState
+from triton_operator.clients.keeper import Keeper
+
+Place = tuple[str, str]
+"""Namespace and name of a ModelRepository."""
+
+
+class Volumes:
+    """The keeper of every repository, and its latest snapshot.
+
+    `on_change` is told when engines or trees of a volume have changed.
+    """
+
+    def __init__(self, on_change: Callable[[Place], None]) -> None:
+        self._keepers: dict[Place, Keeper] = {}
+        self._snapshots: dict[Place, Snapshot] = {}
+        self._on_change = on_change
+
+    def connect(self, place: Place, keeper: Keeper) -> None:
+        """Remember who keeps a volume now."""
+        self._keepers[place] = keeper
+
+    def forget(self, place: Place) -> None:
+        """Forget a repository that is gone, or whose keeper doesn't answer."""
+        self._keepers.pop(place, None)
+        if self._snapshots.pop(place, None) is not None:
+            self._on_change(place)
+
+    def keeper(self, place: Place) -> Keeper | None:
+        """Return the keeper of a repository, or None when there is none to talk to."""
+        return self._keepers.get(place)
+
+    def snapshot(self, place: Place) -> Snapshot | None:
+        """Return what lay on the volume at the last look."""
+        return self._snapshots.get(place)
+
+    async def refresh(self, place: Place) -> Snapshot | None:
+        """Ask the keeper what lies on the volume now.
+
+        Raises:
+            KeeperCallError: it didn't answer, or refused.
+        """
+        keeper = self._keepers.get(place)
+        if keeper is None:
+            return None
+        found = await keeper.snapshot()
+        self._replace(place, found)
+        return found
+
+    async def put_tree(
+        self, place: Place, *, server: str, release: str, manifest: TreeManifest
+    ) -> TreeState | None:
+        """Make a server's tree equal to the manifest.
+
+        Raises:
+            KeeperCallError: the keeper didn't answer, or refused.
+        """
+        keeper, known = self._keepers.get(place), self._snapshots.get(place)
+        if keeper is None or known is None:
+            return None
+        state = await keeper.put_tree(server, release, manifest)
+        latest = self._snapshots.get(place, known)
+        others = tuple(t for t in latest.trees if (t.server, t.release) != (server, release))
+        self._replace(place, dataclasses.replace(latest, trees=(*others, state)))
+        return state
+
+    def _replace(self, place: Place, found: Snapshot) -> None:
+        before = self._snapshots.get(place)
+        self._snapshots[place] = found
+        if before is None or _content(before) != _content(found):
+            self._on_change(place)
+
+
+def tree_of(found: Snapshot, *, server: str, release: str) -> TreeState | None:
+    """Return one server's tree, or None when it was never written."""
+    return next((t for t in found.trees if (t.server, t.release) == (server, release)), None)
+
+
+def versions_in(tree: TreeState | None, model: str) -> dict[int, str]:
+    """Return the versions (number → engine) that a tree has of a model."""
+    versions: Mapping[str, str] = tree.models.get(model, {}) if tree is not None else {}
+    return {int(number): engine for number, engine in versions.items()}
+
+
+def _content(found: Snapshot) -> object:
+    trees = {(t.server, t.release): (t.revision, t.models) for t in found.trees}
+    return {name: entry.key for name, entry in found.engines.items()}, trees

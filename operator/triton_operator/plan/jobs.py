@@ -1,0 +1,121 @@
+"""Jobs: one per attempt at an engine, or at the digest of a source. Created once, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from triton_operator.plan import names, podspec, uri
+from triton_operator.plan.podspec import Images, Manifest
+from triton_operator.resources.common import Resource
+from triton_operator.resources.engine import Engine
+from triton_operator.resources.inference_model import InferenceModel
+from triton_operator.resources.model_repository import PrepareSettings
+from triton_operator.resources.version import Version
+
+KEPT_SECONDS = 3600
+"""How long an ended Job stays, so that its log can be read."""
+
+
+def prepare(
+    *, engine: Engine, attempt: int, claim: str, settings: PrepareSettings, images: Images
+) -> Manifest:
+    """Return the Job that prepares an engine from its source."""
+    source = uri.parse(engine.spec.source.uri)
+    arguments = [
+        "prepare",
+        f"--repository={podspec.REPOSITORY_MOUNT}",
+        f"--engine={engine.metadata.name}",
+        f"--key={engine.spec.key}",
+        f"--source={engine.spec.source.uri}",
+        f"--source-root={podspec.SOURCE_MOUNT}",
+        f"--sha256={engine.spec.source.sha256}",
+        "--staging-uid=$(POD_UID)",
+    ]
+    volumes = [
+        podspec.claim_volume("source", source.claim, read_only=True),
+        podspec.claim_volume("repository", claim, read_only=False),
+    ]
+    mounts = [
+        podspec.mount("source", podspec.SOURCE_MOUNT, read_only=True),
+        podspec.mount("repository", podspec.REPOSITORY_MOUNT, read_only=False),
+    ]
+    labels = names.labels("prepare", engine=engine.metadata.name)
+    return _job(
+        engine,
+        base=engine.metadata.name,
+        attempt=attempt,
+        labels=labels,
+        pod=_pod(arguments, volumes=volumes, mounts=mounts, settings=settings, images=images),
+        settings=settings,
+    )
+
+
+def resolve(
+    *, model: InferenceModel, version: Version, attempt: int, settings: PrepareSettings, images: Images
+) -> Manifest:
+    """Return the Job that finds out the digest of a version's source."""
+    source = uri.parse(version.source.uri)
+    base = names.resolve_name(model_uid=model.metadata.uid, number=version.number, uri=version.source.uri)
+    arguments = ["resolve", f"--source={version.source.uri}", f"--source-root={podspec.SOURCE_MOUNT}"]
+    labels = {**names.labels("resolve", model=model.metadata.name[:63]), names.RESOLVE: base}
+    pod = _pod(
+        arguments,
+        volumes=[podspec.claim_volume("source", source.claim, read_only=True)],
+        mounts=[podspec.mount("source", podspec.SOURCE_MOUNT, read_only=True)],
+        settings=settings,
+        images=images,
+    )
+    return _job(model, base=base, attempt=attempt, labels=labels, pod=pod, settings=settings)
+
+
+def _job(
+    owner: Resource,
+    *,
+    base: str,
+    attempt: int,
+    labels: Mapping[str, str],
+    pod: Manifest,
+    settings: PrepareSettings,
+) -> Manifest:
+    own = {**labels, names.ATTEMPT: str(attempt), names.GENERATION: str(owner.metadata.generation)}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": podspec.metadata(names.job_name(base, attempt), owner, own),
+        "spec": {
+            # Attempts are ours to count: a retry inside the Job would hide its reason.
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "activeDeadlineSeconds": settings.timeout_seconds,
+            "ttlSecondsAfterFinished": KEPT_SECONDS,
+            "template": {"metadata": {"labels": dict(labels)}, "spec": pod},
+        },
+    }
+
+
+def _pod(
+    arguments: list[str],
+    *,
+    volumes: list[Manifest],
+    mounts: list[Manifest],
+    settings: PrepareSettings,
+    images: Images,
+) -> Manifest:
+    pod = podspec.base_pod(pull_secrets=images.pull_secrets, placement=settings)
+    container = {
+        "name": "engine-builder",
+        "image": images.engine_builder,
+        "imagePullPolicy": images.pull_policy,
+        "args": [*arguments, "--termination-log=/dev/termination-log"],
+        "env": [{"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}],
+        "securityContext": podspec.CONTAINER_SECURITY,
+        "resources": podspec.resources(settings, cpu="250m", memory="512Mi"),
+        "terminationMessagePolicy": "File",
+        "volumeMounts": [*mounts, podspec.mount("tmp", "/tmp", read_only=False)],  # noqa: S108 - in the pod
+    }
+    pod |= {
+        "restartPolicy": "Never",
+        "containers": [container],
+        "volumes": [*volumes, podspec.scratch("tmp", size="1Gi")],
+    }
+    return pod

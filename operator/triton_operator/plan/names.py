@@ -1,0 +1,84 @@
+"""Names and labels of everything that the operator creates: deterministic, short enough, ours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import NewType
+
+from engine_builder.contract import PREPARE_VERSION
+
+GROUP = "triton-operator.io"
+MANAGER = "triton-operator"
+
+EngineName = NewType("EngineName", str)
+EngineKey = NewType("EngineKey", str)
+Sha256 = NewType("Sha256", str)
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+COMPONENT = "app.kubernetes.io/component"
+INSTANCE = "app.kubernetes.io/instance"
+SERVER = f"{GROUP}/server"
+REPOSITORY = f"{GROUP}/repository"
+ENGINE = f"{GROUP}/engine"
+MODEL = f"{GROUP}/model"
+RELEASE = f"{GROUP}/release"
+RESOLVE = f"{GROUP}/resolve"
+ATTEMPT = f"{GROUP}/attempt"
+GENERATION = f"{GROUP}/generation"
+
+SELECT_OURS = f"{MANAGED_BY}={MANAGER}"
+
+
+def labels(component: str, **more: str) -> dict[str, str]:
+    """Return the labels of a child; keywords are label names of our group (`server="a10"`)."""
+    ours = {f"{GROUP}/{key}": value for key, value in more.items()}
+    return {MANAGED_BY: MANAGER, COMPONENT: component, **ours}
+
+
+def deployment_of_server(server: str) -> str:
+    """Return the name of a server's Deployment (and of its Service unless the spec names one)."""
+    return f"triton-{server}"
+
+
+def deployment_of_keeper(repository: str) -> str:
+    """Return the name of the keeper's Deployment."""
+    return f"keeper-{repository}"
+
+
+def secret(prefix: str, key: bytes) -> str:
+    """Return a Secret's name that holds a trace of its key.
+
+    The operator may create Secrets but not read them. A name that only the holder of the
+    master key can form cannot be taken by a foreign object before us, and another key is
+    another name, so pods roll when the key changes.
+    """
+    return f"{prefix}-key-{hashlib.sha256(b'name:' + key).hexdigest()[:8]}"
+
+
+def digest(*parts: object) -> str:
+    """Return the SHA-256 (hex) of the parts' canonical JSON."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def content_digest(*, sha256: str, build: dict[str, object]) -> str:
+    """Return what a version number means: its source's content and its build options."""
+    return digest("content", sha256, build)
+
+
+def prepared_engine_key(
+    *, backend: str, sha256: str, build: dict[str, object], repository_uid: str
+) -> EngineKey:
+    """Return the key of a prepared engine: all that its bytes depend on, and nothing else."""
+    return EngineKey(digest("prepared", backend, sha256, build, PREPARE_VERSION, repository_uid))
+
+
+def resolve_name(*, model_uid: str, number: int, uri: str) -> str:
+    """Return the base name of the Jobs that find out the digest of a version's source."""
+    return f"resolve-{digest(model_uid, number, uri)[:16]}"
+
+
+def job_name(base: str, attempt: int) -> str:
+    """Return the name of one attempt's Job."""
+    return f"{base}-{attempt}"

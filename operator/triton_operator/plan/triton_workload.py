@@ -1,0 +1,143 @@
+"""What stands for a TritonServer in the cluster: its Deployment and its Services."""
+
+from __future__ import annotations
+
+from triton_operator.plan import names, podspec
+from triton_operator.plan.keeper_workload import KEY_FIELD
+from triton_operator.plan.podspec import Manifest
+from triton_operator.resources.triton_server import TritonServer
+
+HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
+CONTAINER = "triton"
+CONTROL_PROTOCOL = "model-repository,model-config:triton-operator-key=$(TRITON_CONTROL_KEY)"
+
+
+def pod_labels(server: TritonServer) -> dict[str, str]:
+    """Return the labels that a server's pods, and nothing else, carry."""
+    return names.labels("triton", server=server.metadata.name)
+
+
+def selector(server: TritonServer) -> str:
+    """Return the label selector of a server's pods as a string, for the scale subresource."""
+    return ",".join(f"{key}={value}" for key, value in sorted(pod_labels(server).items()))
+
+
+def deployment(server: TritonServer, *, release: str, claim: str, secret: str, replicas: int) -> Manifest:
+    """Return the Deployment of a server's pods, which start with what their tree holds."""
+    labels = pod_labels(server)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": podspec.metadata(names.deployment_of_server(server.metadata.name), server, labels),
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": {**labels, names.RELEASE: release}},
+                "spec": _pod(server, release=release, claim=claim, secret=secret),
+            },
+        },
+    }
+
+
+def services(server: TritonServer) -> list[Manifest]:
+    """Return the Service that clients call, and the headless one for gRPC clients that balance themselves."""
+    return [
+        _service(server, server.service_name, {"type": server.spec.service.type.value}),
+        _service(server, server.headless_service_name, {"clusterIP": "None"}),
+    ]
+
+
+def _service(server: TritonServer, name: str, more: Manifest) -> Manifest:
+    labels = pod_labels(server)
+    ports = [
+        {"name": "http", "port": HTTP_PORT, "targetPort": "http", "protocol": "TCP"},
+        {"name": "grpc", "port": GRPC_PORT, "targetPort": "grpc", "protocol": "TCP"},
+        {"name": "metrics", "port": METRICS_PORT, "targetPort": "metrics", "protocol": "TCP"},
+    ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": podspec.metadata(name, server, labels),
+        "spec": {"selector": labels, "ports": ports, **more},
+    }
+
+
+def _pod(server: TritonServer, *, release: str, claim: str, secret: str) -> Manifest:
+    spec = server.spec
+    pull_secrets = tuple(reference.name for reference in spec.image_pull_secrets)
+    pod = podspec.base_pod(pull_secrets=pull_secrets, placement=spec)
+    spread = {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": pod_labels(server)},
+    }
+    return pod | {
+        "topologySpreadConstraints": [spread],
+        "containers": [_container(server, release=release, secret=secret)],
+        "volumes": [
+            podspec.claim_volume("repository", claim, read_only=True),
+            podspec.scratch("tmp", size="1Gi"),
+            podspec.scratch("shm", size=spec.shm_size, in_memory=True),
+        ],
+    }
+
+
+def _container(server: TritonServer, *, release: str, secret: str) -> Manifest:
+    spec = server.spec
+    key = {"secretKeyRef": {"name": secret, "key": KEY_FIELD}}
+    container: Manifest = {
+        "name": CONTAINER,
+        "image": spec.image,
+        "command": ["tritonserver"],
+        "args": _arguments(server, release=release),
+        "env": [
+            {"name": "TRITON_CONTROL_KEY", "valueFrom": key},
+            *({"name": variable.name, "value": variable.value} for variable in spec.env),
+        ],
+        "ports": [
+            {"name": "http", "containerPort": HTTP_PORT},
+            {"name": "grpc", "containerPort": GRPC_PORT},
+            {"name": "metrics", "containerPort": METRICS_PORT},
+        ],
+        # Triton opens its ports when every model of the tree was tried, however long that takes.
+        "startupProbe": _probe("/v2/health/live", period=1, failures=3600),
+        "readinessProbe": _probe("/v2/health/ready", period=2, failures=2),
+        "livenessProbe": _probe("/v2/health/live", period=10, failures=6),
+        "securityContext": podspec.CONTAINER_SECURITY,
+        "volumeMounts": [
+            podspec.mount("repository", podspec.REPOSITORY_MOUNT, read_only=True),
+            podspec.mount("tmp", "/tmp", read_only=False),  # noqa: S108 - in the pod
+            podspec.mount("shm", "/dev/shm", read_only=False),  # noqa: S108 - in the pod
+        ],
+    }
+    if spec.image_pull_policy is not None:
+        container["imagePullPolicy"] = spec.image_pull_policy.value
+    if spec.resources is not None:
+        container["resources"] = spec.resources.to_manifest()
+    return container
+
+
+def _arguments(server: TritonServer, *, release: str) -> list[str]:
+    tree = f"{podspec.REPOSITORY_MOUNT}/servers/{server.metadata.name}/{release}"
+    return [
+        f"--model-repository={tree}",
+        "--model-control-mode=explicit",
+        "--load-model=*",
+        "--exit-on-error=false",
+        # One model that fails must not take the pod, and all the others, out of the Service.
+        "--strict-readiness=false",
+        f"--grpc-restricted-protocol={CONTROL_PROTOCOL}",
+        f"--http-restricted-api={CONTROL_PROTOCOL}",
+        *server.spec.args,
+    ]
+
+
+def _probe(path: str, *, period: int, failures: int) -> Manifest:
+    return {
+        "httpGet": {"path": path, "port": "http"},
+        "periodSeconds": period,
+        "failureThreshold": failures,
+        "timeoutSeconds": 5,
+    }

@@ -1,0 +1,200 @@
+"""Versions as one repository sees them: which engine each needs, and whether it is there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from engine_builder.contract import Reason, Signature, Snapshot
+from triton_operator.plan import names
+from triton_operator.plan.names import EngineKey, EngineName
+from triton_operator.plan.outcome import Outcome, Ready, Stalled, Waiting
+from triton_operator.resources.engine import engine_name
+from triton_operator.resources.inference_model import InferenceModel
+from triton_operator.resources.version import Version, VersionState, VersionStatus
+
+
+@dataclasses.dataclass(frozen=True)
+class NeededEngine:
+    """The engine that a version needs in one repository."""
+
+    name: EngineName
+    key: EngineKey
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Build:
+    """A version on its way to an engine: which engine, and how far it is.
+
+    `outcome` is Ready when the engine lies in the store with the right key.
+    """
+
+    number: int
+    engine: NeededEngine | None
+    content: str | None
+    outcome: Outcome
+    signature: Signature | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether pods can be given this version."""
+        return isinstance(self.outcome, Ready)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcomes:
+    """What is heard from the makers: Engine objects by name, look-ups of digests by version number."""
+
+    engines: Mapping[str, Outcome] = dataclasses.field(default_factory=dict)
+    digests: Mapping[int, Outcome] = dataclasses.field(default_factory=dict)
+
+
+def known_digest(model: InferenceModel, version: Version) -> str | None:
+    """Return the digest of a version's source: the spec's, or the one found out from this very URI."""
+    if version.source.sha256 is not None:
+        return version.source.sha256
+    remembered = model.status.version(version.number)
+    if remembered is None or remembered.state is VersionState.REMOVED:
+        return None
+    return remembered.sha256 if remembered.uri == version.source.uri else None
+
+
+def needed_engine(model: InferenceModel, version: Version, *, repository_uid: str) -> NeededEngine | None:
+    """Return the engine that a version needs, or None while its digest is not known."""
+    sha256 = known_digest(model, version)
+    if sha256 is None:
+        return None
+    backend = model.spec.backend.value
+    key = names.prepared_engine_key(
+        backend=backend, sha256=sha256, build=build_options(version), repository_uid=repository_uid
+    )
+    return NeededEngine(name=EngineName(engine_name(model.spec.backend, key)), key=key, sha256=sha256)
+
+
+def build_options(version: Version) -> dict[str, object]:
+    """Return the options that decide over the bytes of a prepared engine.
+
+    The batch size is not among them: a prepared ONNX is the same for every batch size.
+    """
+    del version
+    return {}
+
+
+def content(model: InferenceModel, version: Version) -> str | None:
+    """Return what this number means, or None while the digest is not known."""
+    sha256 = known_digest(model, version)
+    if sha256 is None:
+        return None
+    return names.content_digest(sha256=sha256, build=version.build.to_manifest())
+
+
+def builds(
+    model: InferenceModel,
+    *,
+    repository_uid: str,
+    store: Snapshot,
+    outcomes: Outcomes,
+    in_tree: Mapping[int, str],
+) -> tuple[Build, ...]:
+    """Return how far every version of the spec is, in the order of their numbers.
+
+    `in_tree` are the engines that the server's tree has under the model's numbers: what a
+    number means is remembered there even if every status was lost.
+    """
+    found = [
+        _build(
+            model,
+            version,
+            repository_uid=repository_uid,
+            store=store,
+            outcomes=outcomes,
+            in_tree=in_tree,
+        )
+        for version in sorted(model.spec.versions, key=lambda version: version.number)
+    ]
+    return _with_one_signature(found, in_tree)
+
+
+def _build(
+    model: InferenceModel,
+    version: Version,
+    *,
+    repository_uid: str,
+    store: Snapshot,
+    outcomes: Outcomes,
+    in_tree: Mapping[int, str],
+) -> Build:
+    number, meaning = version.number, content(model, version)
+    engine = needed_engine(model, version, repository_uid=repository_uid)
+    if engine is None:
+        outcome = outcomes.digests.get(number, Waiting("Resolving", "finding out the digest of the source"))
+        return Build(number=number, engine=None, content=None, outcome=outcome)
+    reused = _reused(number, engine.name, meaning, model.status.version(number), in_tree.get(number))
+    if reused is not None:
+        return Build(number=number, engine=engine, content=meaning, outcome=reused)
+    entry = store.engines.get(engine.name)
+    if entry is not None and entry.key == engine.key:
+        done = Ready("Built", f"engine {engine.name} is in the store")
+        return Build(number=number, engine=engine, content=meaning, outcome=done, signature=entry.signature)
+    outcome = outcomes.engines.get(engine.name, Waiting("Building", f"engine {engine.name} is being created"))
+    if isinstance(outcome, Ready):  # the object says so, the store doesn't yet: our look at it is older
+        outcome = Waiting("Building", f"engine {engine.name} is about to appear in the store", after=2.0)
+    return Build(number=number, engine=engine, content=meaning, outcome=outcome)
+
+
+def _reused(
+    number: int, engine: str, meaning: str | None, remembered: VersionStatus | None, in_tree: str | None
+) -> Stalled | None:
+    recorded = remembered.content_digest if remembered is not None else None
+    other_content = recorded is not None and recorded != meaning
+    other_engine = recorded is None and in_tree is not None and in_tree != engine
+    if not other_content and not other_engine:
+        return None
+    message = (
+        f"version {number} once meant other content or another build; what a number means never changes: "
+        f"list the new content under a number that was never used"
+    )
+    return Stalled("VersionReused", message)
+
+
+def _with_one_signature(found: list[Build], in_tree: Mapping[int, str]) -> tuple[Build, ...]:
+    """Fail the versions whose signature differs from that of the version that came first."""
+    ready = [build for build in found if build.is_ready]
+    first = min(ready, key=lambda build: (build.number not in in_tree, build.number), default=None)
+    if first is None or first.signature is None:
+        return tuple(found)
+    wanted = comparable(first.signature)
+    return tuple(
+        _mismatch(build, first.number)
+        if build.is_ready and build.signature is not None and comparable(build.signature) != wanted
+        else build
+        for build in found
+    )
+
+
+def _mismatch(build: Build, first: int) -> Build:
+    message = (
+        f"inputs and outputs of version {build.number} differ from those of version {first}; all versions of "
+        f"a model have one signature: serve it as another InferenceModel"
+    )
+    return dataclasses.replace(build, outcome=Stalled("SignatureMismatch", message))
+
+
+def comparable(signature: Signature) -> object:
+    """Return what must be equal in all versions: names, types, and shapes but for the batch."""
+    return [
+        sorted((t.name, t.datatype, len(t.shape), t.shape[1:]) for t in tensors)
+        for tensors in (signature.inputs, signature.outputs)
+    ]
+
+
+def failed_check(model: InferenceModel, number: int, engine: str) -> Stalled | None:
+    """Return why a version's answers were found wrong, as long as neither engine nor limit changed."""
+    entry = model.status.version(number)
+    check = entry.check if entry is not None else None
+    if check is None or check.reason == Reason.SUCCEEDED.value:
+        return None
+    if check.engine != engine or check.minimum_cosine != model.spec.check.minimum_cosine:
+        return None
+    return Stalled(check.reason, check.message or "the answers differ from those of the source")

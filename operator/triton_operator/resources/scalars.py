@@ -1,0 +1,72 @@
+"""String types that several kinds share: quantities, durations, names, digests, times."""
+
+import datetime as dt
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+_DECIMAL = r"(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
+QUANTITY_PATTERN = rf"^\+?{_DECIMAL}(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?{_DECIMAL}))?$"
+DURATION_PATTERN = r"^([0-9]{1,9}(\.[0-9]{1,3})?(h|m|s))+$"
+DNS_LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+DNS_SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+
+_UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a Go-style duration of hours, minutes and seconds.
+
+    Args:
+        text: for example `168h`, `1h30m`, `0.5s`.
+
+    Raises:
+        ValueError: the text is not such a duration.
+    """
+    if not re.fullmatch(DURATION_PATTERN, text):
+        raise ValueError(f"{text!r} is not a duration: write hours, minutes, seconds, such as 168h or 1h30m")
+    parts = re.findall(r"([0-9.]+)([hms])", text)
+    return sum(float(count) * _UNIT_SECONDS[unit] for count, unit in parts)
+
+
+def _quantity_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _whole_seconds(value: dt.datetime) -> dt.datetime:
+    if value.tzinfo is None:
+        raise ValueError("a time needs a time zone")
+    return value.astimezone(dt.UTC).replace(microsecond=0)
+
+
+def _rfc3339(value: dt.datetime) -> str:
+    return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+Quantity = Annotated[
+    str,
+    BeforeValidator(_quantity_text),
+    Field(pattern=QUANTITY_PATTERN, max_length=64),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "maxLength": 64,
+            "pattern": QUANTITY_PATTERN,
+            "x-kubernetes-int-or-string": True,
+        }
+    ),
+]
+"""A Kubernetes quantity (`2`, `500m`, `64Mi`); whole numbers are read as text."""
+
+Duration = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=32)]
+"""A Go-style duration of hours, minutes and seconds; see `parse_duration`."""
+
+DnsLabel = Annotated[str, Field(pattern=DNS_LABEL_PATTERN, min_length=1, max_length=63)]
+DnsSubdomain = Annotated[str, Field(pattern=DNS_SUBDOMAIN_PATTERN, min_length=1, max_length=253)]
+Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN, max_length=64)]
+LabelValue = Annotated[str, Field(max_length=63)]
+
+Timestamp = Annotated[dt.datetime, AfterValidator(_whole_seconds), PlainSerializer(_rfc3339, return_type=str)]
+"""A time in whole seconds UTC, as Kubernetes keeps it: what is read back equals what was written."""
