@@ -57,7 +57,7 @@ def resolve(
     source = uri.parse(version.source.uri)
     base = names.resolve_name(model_uid=model.metadata.uid, number=version.number, uri=version.source.uri)
     arguments = ["resolve", f"--source={version.source.uri}", f"--source-root={podspec.SOURCE_MOUNT}"]
-    labels = {**names.labels("resolve", model=model.metadata.name[:63]), names.RESOLVE: base}
+    labels = {**names.labels("resolve"), names.RESOLVE: base}
     pod = _pod(
         arguments,
         volumes=[podspec.claim_volume("source", source.claim, read_only=True)],

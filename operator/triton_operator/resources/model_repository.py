@@ -28,7 +28,7 @@ from triton_operator.resources.triton_server import NAME_MAX_LENGTH
 _NEW_REPOSITORY = "create another ModelRepository and delete this one"
 
 
-class AccessMode(str, enum.Enum):
+class AccessMode(enum.StrEnum):
     """How many nodes may mount the volume."""
 
     READ_WRITE_MANY = "ReadWriteMany"

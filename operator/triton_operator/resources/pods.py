@@ -14,14 +14,14 @@ CONTROL_KEY_VARIABLE = "TRITON_CONTROL_KEY"
 """Environment variable by which Triton gets the key of its model control API."""
 
 
-class TolerationOperator(str, enum.Enum):
+class TolerationOperator(enum.StrEnum):
     """How a toleration's key is compared."""
 
     EXISTS = "Exists"
     EQUAL = "Equal"
 
 
-class TaintEffect(str, enum.Enum):
+class TaintEffect(enum.StrEnum):
     """What a taint does."""
 
     NO_SCHEDULE = "NoSchedule"
@@ -29,7 +29,7 @@ class TaintEffect(str, enum.Enum):
     NO_EXECUTE = "NoExecute"
 
 
-class PullPolicy(str, enum.Enum):
+class PullPolicy(enum.StrEnum):
     """When the kubelet pulls an image."""
 
     ALWAYS = "Always"

@@ -13,7 +13,7 @@ VERSION = "v1alpha1"
 CATEGORY = "triton"
 
 
-class Refusal(str, enum.Enum):
+class Refusal(enum.StrEnum):
     """Why the API server says that a rule was broken (`reason` of a CEL rule)."""
 
     INVALID = "FieldValueInvalid"

@@ -12,7 +12,7 @@ from triton_operator.resources.schema import LIST_ATOMIC, LIST_SET, Rule, rules
 RESERVED_PARAMETERS = "triton-operator.io/"
 
 
-class InstanceKind(str, enum.Enum):
+class InstanceKind(enum.StrEnum):
     """Where instances of a model run."""
 
     AUTO = "Auto"

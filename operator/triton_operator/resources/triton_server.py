@@ -70,7 +70,7 @@ _ARGS_RULE = (
 _TAG_RELEASE = re.compile(r":([0-9]{2}\.[0-9]{2})(?:-[\w.-]+)?(?:@sha256:[0-9a-f]+)?$")
 
 
-class ServiceType(str, enum.Enum):
+class ServiceType(enum.StrEnum):
     """How the Service is reached."""
 
     CLUSTER_IP = "ClusterIP"

@@ -13,13 +13,13 @@ SOURCE_URI_PATTERN = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^/].*$"
 _NEW_NUMBER = "a version number always means the same content; add a new version number instead"
 
 
-class Backend(str, enum.Enum):
+class Backend(enum.StrEnum):
     """Triton backend that serves a model."""
 
     ONNX_RUNTIME = "ONNXRuntime"
 
 
-class VersionState(str, enum.Enum):
+class VersionState(enum.StrEnum):
     """How far a version is on its way to the pods, and back."""
 
     RESOLVING = "Resolving"

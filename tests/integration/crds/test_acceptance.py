@@ -1,0 +1,325 @@
+"""What the API server accepts, fills in, and shows."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.integration.crds.manifests import (
+    ABSENT,
+    KEY,
+    a_model,
+    a_named_model,
+    a_repository,
+    a_repository_with_storage,
+    a_server,
+    an_engine,
+    changed,
+)
+
+from triton_operator.resources import KINDS, Engine, InferenceModel, ModelRepository, TritonServer
+
+if TYPE_CHECKING:
+    from tests.integration.apiserver import ApiServer
+    from tests.integration.crds.manifests import Manifest
+
+READY = {
+    "type": "Ready",
+    "status": "True",
+    "reason": "Served",
+    "message": "versions 1,2 answer on all pods",
+    "lastTransitionTime": "2026-07-01T12:00:00Z",
+    "observedGeneration": 1,
+}
+
+GOOD = [
+    a_model(),
+    a_named_model(),
+    changed(a_model(), "spec.modelName", "M" * 128),
+    changed(a_model(), "spec.modelName", "text.v1-b_2"),
+    changed(a_model(), "metadata.name", "m" * 128),
+    changed(a_model(), "metadata.name", "text.v1"),
+    changed(changed(a_model(), "metadata.name", "m" * 200), "spec.modelName", "m"),
+    changed(a_model(), "spec.servers", ABSENT),
+    changed(a_model(), "spec.versions.0.number", 2**31 - 1),
+    changed(a_model(), "spec.serving", {"maxBatchSize": 0}),
+    changed(
+        a_model(),
+        "spec.serving",
+        {
+            "maxBatchSize": 16,
+            "dynamicBatching": {"preferredBatchSizes": [8, 16], "maxQueueDelayMicroseconds": 500},
+            "instances": [{"count": 2, "kind": "CPU"}, {}],
+            "parameters": {"intra_op_thread_count": "2"},
+        },
+    ),
+    *(changed(a_model(), "spec.check.minimumCosine", cosine) for cosine in ("0", "1", "1.0", "0.999999")),
+    a_server(),
+    changed(a_server(), "metadata.name", "s" * 50),
+    changed(a_server(), "spec.args", ["--log-verbose=1", "--backend-config=onnxruntime,x=1", "--id", "1"]),
+    changed(a_server(), "spec.args", ["--model-load-thread-count=2", "--http-header-forward-pattern=x"]),
+    changed(a_server(), "spec.resources", {"limits": {"cpu": 4, "nvidia.com/gpu": "1"}}),
+    changed(a_server(), "spec.tolerations", [{"key": "nvidia.com/gpu", "operator": "Exists"}, {}]),
+    changed(a_server(), "spec.replicas", 0),
+    a_repository(),
+    a_repository_with_storage(),
+    *(changed(a_repository(), "spec.engineRetention", text) for text in ("0s", "1h30m", "0.5h")),
+    an_engine(),
+]
+
+ALLOWED_CHANGES = [
+    (a_model(), "spec.versions.0.source.uri", "pvc://elsewhere/1.onnx"),
+    (a_model(), "spec.versions.2", {"number": 3, "source": {"uri": "pvc://models/text/3.onnx"}}),
+    (a_model(), "spec.versions", [a_model()["spec"]["versions"][1]]),
+    (a_model(), "spec.versions", [*reversed(a_model()["spec"]["versions"])]),
+    (a_model(), "spec.versions.0.build", {"maxBatchSize": 16}),
+    (a_model(), "spec.servers", ["l4"]),
+    (a_model(), "spec.serving", {"maxBatchSize": 4}),
+    (a_named_model(), "spec.check.minimumCosine", "0.9"),
+    (a_server(), "spec.image", "registry.example/tritonserver:26.08-py3"),
+    (a_server(), "spec.replicas", 3),
+    (a_repository(), "spec.engineRetention", "30m"),
+    (a_repository_with_storage(), "spec.keeper", {"nodeSelector": {"disk": "ssd"}}),
+    (an_engine(), "spec.source.uri", "pvc://elsewhere/1.onnx"),
+]
+
+
+def _stored(server: ApiServer, namespace: str, manifest: Manifest) -> dict[str, Any]:
+    created = server.kubectl("create", "-n", namespace, "-o", "json", "-f", "-", manifest=manifest)
+    assert created.returncode == 0, created.stderr
+    result: dict[str, Any] = json.loads(created.stdout)
+    return result
+
+
+def _with_status(server: ApiServer, namespace: str, manifest: Manifest, status: Manifest) -> None:
+    stored = _stored(server, namespace, manifest)
+    replaced = server.kubectl(
+        "replace", "--subresource=status", "-n", namespace, "-f", "-", manifest=stored | {"status": status}
+    )
+    assert replaced.returncode == 0, replaced.stderr
+
+
+def _table(server: ApiServer, namespace: str, kind: str) -> list[list[str]]:
+    shown = server.kubectl("get", kind, "-n", namespace)
+    assert shown.returncode == 0, shown.stderr
+    return [line.split() for line in shown.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("manifest", GOOD, ids=lambda manifest: str(manifest["kind"]))
+def test_good_input_is_accepted(api_server: ApiServer, *, manifest: Manifest) -> None:
+    answer = api_server.kubectl("apply", "--dry-run=server", "-f", "-", manifest=manifest)
+
+    assert answer.returncode == 0, answer.stderr
+    assert not answer.stderr
+
+
+@pytest.mark.parametrize(("base", "path", "value"), ALLOWED_CHANGES, ids=lambda value: str(value)[:40])
+def test_allowed_change_is_accepted(
+    api_server: ApiServer, namespace: str, *, base: Manifest, path: str, value: object
+) -> None:
+    _stored(api_server, namespace, base)
+
+    answer = api_server.kubectl("replace", "-n", namespace, "-f", "-", manifest=changed(base, path, value))
+
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_server_side_apply_adds_a_version_beside_those_of_another_manager(
+    api_server: ApiServer, namespace: str
+) -> None:
+    _stored(api_server, namespace, a_model())
+    third = {"number": 3, "source": {"uri": "pvc://models/text/3.onnx"}}
+    addition = changed(a_model(), "spec", {"backend": "ONNXRuntime", "versions": [third]})
+
+    api_server.kubectl(
+        "apply", "--server-side", "--field-manager=other", "-n", namespace, "-f", "-", manifest=addition
+    )
+
+    shown = api_server.kubectl(
+        "get", "tmodel/text", "-n", namespace, "-o", "jsonpath={.spec.versions[*].number}"
+    )
+    assert shown.stdout == "1 2 3"
+
+
+def test_crds_are_established_without_complaint(api_server: ApiServer) -> None:
+    for kind in KINDS:
+        crd = api_server.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.KIND.crd_name}")
+        conditions = {each["type"]: each["status"] for each in crd["status"]["conditions"]}
+        assert conditions == {"NamesAccepted": "True", "Established": "True"}
+
+
+def test_defaults_are_filled_in(api_server: ApiServer, namespace: str) -> None:
+    minimal = changed(
+        a_model(),
+        "spec",
+        {"backend": "ONNXRuntime", "versions": [{"number": 1, "source": {"uri": "pvc://models/1.onnx"}}]},
+    )
+
+    model = _stored(api_server, namespace, minimal)
+    server = _stored(api_server, namespace, a_server())
+    repository = _stored(api_server, namespace, a_repository_with_storage())
+
+    assert model["spec"]["servers"] == ["default"]
+    assert model["spec"]["versions"][0]["build"] == {"maxBatchSize": 16}
+    assert model["spec"]["check"] == {"minimumCosine": "0.99"}
+    assert "serving" not in model["spec"]
+    assert server["spec"]["repository"] == "default"
+    assert server["spec"]["replicas"] == 1
+    assert server["spec"]["shmSize"] == "64Mi"
+    assert server["spec"]["service"] == {"type": "ClusterIP"}
+    assert server["spec"]["allowedBackends"] == ["ONNXRuntime"]
+    assert repository["spec"]["engineRetention"] == "168h"
+    assert repository["spec"]["prepare"] == {"timeoutSeconds": 3600}
+    assert repository["spec"]["storage"]["accessModes"] == ["ReadWriteMany"]
+
+
+def test_objects_that_nobody_looked_at_yet_are_not_taken_for_ready(
+    api_server: ApiServer, namespace: str
+) -> None:
+    for manifest in (a_model(), a_server(), a_repository(), an_engine()):
+        assert _stored(api_server, namespace, manifest)["status"] == {"observedGeneration": -1}
+
+
+def test_stored_objects_are_read_and_written_back_unchanged(api_server: ApiServer, namespace: str) -> None:
+    for kind, manifest in (
+        (InferenceModel, a_named_model()),
+        (TritonServer, a_server()),
+        (ModelRepository, a_repository_with_storage()),
+        (Engine, an_engine()),
+    ):
+        stored = _stored(api_server, namespace, manifest)
+
+        written = kind.parse(stored).to_manifest()
+
+        answer = api_server.kubectl("replace", "-n", namespace, "-o", "json", "-f", "-", manifest=written)
+        assert answer.returncode == 0, answer.stderr
+        assert json.loads(answer.stdout)["metadata"]["generation"] in {1, 2}
+        assert kind.parse(json.loads(answer.stdout)).spec == kind.parse(stored).spec
+
+
+def test_kubectl_get_shows_models(api_server: ApiServer, namespace: str) -> None:
+    status = {
+        "observedGeneration": 1,
+        "servers": "a10,l4",
+        "versionsWanted": "1,2",
+        "versionsServing": "1,2",
+        "conditions": [READY],
+        "versions": [{"number": 1, "state": "Promoted", "pods": "2/2"}],
+    }
+    _with_status(api_server, namespace, a_model(), status)
+
+    header, row = _table(api_server, namespace, "tmodel")
+
+    assert header == ["NAME", "SERVERS", "BACKEND", "VERSIONS", "SERVING", "READY", "REASON", "AGE"]
+    assert row[:-1] == ["text", "a10,l4", "ONNXRuntime", "1,2", "1,2", "True", "Served"]
+
+
+def test_kubectl_get_shows_servers(api_server: ApiServer, namespace: str) -> None:
+    status = {"release": "26.07", "pods": "2/2", "models": 3, "conditions": [READY], "observedGeneration": 1}
+    _with_status(api_server, namespace, a_server(), status)
+
+    header, row = _table(api_server, namespace, "tserver")
+
+    assert header == ["NAME", "REPOSITORY", "RELEASE", "PODS", "MODELS", "READY", "REASON", "AGE"]
+    assert row[:-1] == ["a10", "default", "26.07", "2/2", "3", "True", "Served"]
+
+
+def test_kubectl_get_shows_repositories(api_server: ApiServer, namespace: str) -> None:
+    status = {"claim": "models", "bytesFree": "9.8Gi", "engines": 4, "conditions": [READY]}
+    _with_status(api_server, namespace, a_repository(), status)
+
+    header, row = _table(api_server, namespace, "trepo")
+
+    assert header == ["NAME", "CLAIM", "FREE", "ENGINES", "READY", "REASON", "AGE"]
+    assert row[:-1] == ["default", "models", "9.8Gi", "4", "True", "Served"]
+
+
+def test_kubectl_get_shows_engines(api_server: ApiServer, namespace: str) -> None:
+    tensor = {"name": "images", "datatype": "FP32", "shape": [-1, 3, 224, 224]}
+    status = {
+        "models": "text/1,text/2",
+        "usedBy": ["text/1", "text/2"],
+        "target": "cpu",
+        "size": "97.8Mi",
+        "sizeBytes": 102_500_000,
+        "attempt": 1,
+        "unusedSince": "2026-07-01T12:00:00Z",
+        "signature": {"inputs": [tensor], "outputs": [tensor]},
+        "conditions": [READY],
+    }
+    _with_status(api_server, namespace, an_engine(), status)
+
+    header, row = _table(api_server, namespace, "tengine")
+
+    assert header == ["NAME", "MODELS", "TARGET", "SIZE", "READY", "REASON", "AGE"]
+    assert row[:-1] == [f"onnxruntime-{KEY[:16]}", "text/1,text/2", "cpu", "97.8Mi", "True", "Served"]
+
+
+def test_kubectl_get_triton_shows_all_four_kinds(api_server: ApiServer, namespace: str) -> None:
+    for manifest in (a_model(), a_server(), a_repository(), an_engine()):
+        _stored(api_server, namespace, manifest)
+
+    shown = api_server.kubectl("get", "triton", "-n", namespace, "-o", "name")
+
+    assert sorted(shown.stdout.split()) == [
+        f"engine.triton-operator.io/onnxruntime-{KEY[:16]}",
+        "inferencemodel.triton-operator.io/text",
+        "modelrepository.triton-operator.io/default",
+        "tritonserver.triton-operator.io/a10",
+    ]
+
+
+def test_kubectl_wait_for_ready_returns(api_server: ApiServer, namespace: str) -> None:
+    _with_status(api_server, namespace, a_model(), {"observedGeneration": 1, "conditions": [READY]})
+
+    waited = api_server.kubectl(
+        "wait", "--for=condition=Ready", "--timeout=5s", "-n", namespace, "tmodel/text"
+    )
+
+    assert waited.stdout == "inferencemodel.triton-operator.io/text condition met\n"
+
+
+def test_kubectl_scale_sets_replicas(api_server: ApiServer, namespace: str) -> None:
+    status = {"replicas": 1, "selector": "triton-operator.io/server=a10", "observedGeneration": 1}
+    _with_status(api_server, namespace, a_server(), status)
+
+    api_server.kubectl("scale", "tserver/a10", "--replicas=5", "-n", namespace)
+
+    path = f"/apis/triton-operator.io/v1alpha1/namespaces/{namespace}/tritonservers/a10/scale"
+    scale = api_server.get(path)
+    assert scale["spec"] == {"replicas": 5}
+    assert scale["status"] == {"replicas": 1, "selector": "triton-operator.io/server=a10"}
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (
+            "tmodel.spec.versions",
+            ("number <integer> -required-", "source <Object> -required-", "add a new number"),
+        ),
+        ("tserver.spec.args", ("FIELD: args <[]string>", "Example: ['--log-verbose=1']")),
+        ("trepo.spec.engineRetention", ("Default: 168h (a week)",)),
+        ("tengine.spec.source", ("uri <string> -required-", "the only field of an Engine that may")),
+    ],
+)
+def test_kubectl_explain_reads_well(api_server: ApiServer, *, path: str, expected: tuple[str, ...]) -> None:
+    shown = api_server.kubectl("explain", path)
+
+    assert shown.returncode == 0, shown.stderr
+    for text in expected:
+        assert text in " ".join(shown.stdout.split())
+
+
+def test_kubectl_explain_recursive_lists_the_fields_of_a_version(api_server: ApiServer) -> None:
+    shown = api_server.kubectl("explain", "tmodel.spec.versions", "--recursive")
+
+    assert shown.stdout.partition("FIELDS:\n")[2] == (
+        "  build\t<Object>\n"
+        "    maxBatchSize\t<integer>\n"
+        "  number\t<integer> -required-\n"
+        "  source\t<Object> -required-\n"
+        "    sha256\t<string>\n"
+        "    uri\t<string> -required-\n\n"
+    )

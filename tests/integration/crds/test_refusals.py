@@ -1,0 +1,326 @@
+"""What the API server refuses, with a message that names the field and says what to do."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from hack.generate.crds import all_crds
+from tests.integration.crds.manifests import (
+    ABSENT,
+    OTHER_SHA,
+    SHA,
+    a_model,
+    a_named_model,
+    a_repository,
+    a_repository_with_storage,
+    a_server,
+    an_engine,
+    changed,
+)
+
+if TYPE_CHECKING:
+    from tests.integration.apiserver import ApiServer
+    from tests.integration.crds.manifests import Manifest
+
+URI = "pvc://models/text/9.onnx"
+NEW_NUMBER = "add a new version number instead"
+NEW_MODEL = "create another InferenceModel and delete this one"
+NEW_REPOSITORY = "create another ModelRepository and delete this one"
+BY_OPERATOR = "the operator writes Engines"
+RULES_OF_NAMES = "modelName may hold letters, digits"
+VERSION = {"number": 3, "source": {"uri": URI}}
+
+# Base, what is changed in it, the new value, what the answer must contain.
+Row = tuple[object, str, object, tuple[str, ...]]
+
+BAD: list[Row] = [
+    # names of an InferenceModel
+    *(
+        (a_model(), "spec.modelName", name, ("spec.modelName", RULES_OF_NAMES))
+        for name in ("a/b", "..", "a..b", "text detection", ".text", "-text", "téxt", "text\n")
+    ),
+    (a_model(), "spec.modelName", "m" * 200, ("spec.modelName", "more than 128")),
+    (a_model(), "spec.modelName", "", ("spec.modelName", "at least 1 char")),
+    (a_model(), "spec.modelName", "text.candidate", ("spec.modelName", "must not end in '.candidate'")),
+    (a_model(), "metadata.name", "m" * 129, ("metadata.name", "or set spec.modelName")),
+    (a_model(), "metadata.name", "text.candidate", ("metadata.name", "or set spec.modelName")),
+    (a_model(), "metadata.name", ".text", ("metadata.name",)),
+    # backend and servers of an InferenceModel
+    (a_model(), "spec.backend", "Caffe", ("spec.backend", "ONNXRuntime")),
+    (a_model(), "spec.backend", ABSENT, ("spec.backend", "Required")),
+    (a_model(), "spec.servers", [], ("spec.servers", "at least 1 item")),
+    (a_model(), "spec.servers", ["a10", "a10"], ("spec.servers[1]", "Duplicate")),
+    (a_model(), "spec.servers", ["A10"], ("spec.servers[0]",)),
+    (a_model(), "spec.servers", ["other/a10"], ("spec.servers[0]",)),
+    (a_model(), "spec.servers", ["a" * 64], ("spec.servers[0]", "more than 63")),
+    (a_model(), "spec.servers", [f"s{n}" for n in range(17)], ("spec.servers", "at most 16 items")),
+    # versions of an InferenceModel
+    (a_model(), "spec.versions", ABSENT, ("spec.versions", "Required")),
+    (a_model(), "spec.versions", [], ("spec.versions", "at least 1 item")),
+    (a_model(), "spec.versions", [VERSION, VERSION], ("spec.versions[1]", "Duplicate", '"number":3')),
+    (
+        a_model(),
+        "spec.versions",
+        [VERSION | {"number": n} for n in range(1, 18)],
+        ("spec.versions", "at most 16 items"),
+    ),
+    (a_model(), "spec.versions.0.number", 0, ("spec.versions[0].number", "greater than or equal to 1")),
+    (a_model(), "spec.versions.0.number", -1, ("spec.versions[0].number", "greater than or equal to 1")),
+    (a_model(), "spec.versions.0.number", 2**31, ("spec.versions[0].number",)),
+    (a_model(), "spec.versions.0.number", "1", ("spec.versions[0].number", "must be of type integer")),
+    (a_model(), "spec.versions.0.number", ABSENT, ("spec.versions[0].number", "Required")),
+    (a_model(), "spec.versions.0.source", ABSENT, ("spec.versions[0].source", "Required")),
+    (a_model(), "spec.versions.0.source.uri", ABSENT, ("spec.versions[0].source.uri", "Required")),
+    *(
+        (
+            a_model(),
+            "spec.versions.0.source.uri",
+            uri,
+            ("spec.versions[0].source.uri", "pvc://<claim>/<path>"),
+        )
+        for uri in (
+            "/models/1.onnx",
+            "s3://b/k",
+            "pvc://models",
+            "pvc://models/",
+            "pvc:///1.onnx",
+            "pvc://A/x",
+        )
+    ),
+    *(
+        (
+            a_model(),
+            "spec.versions.0.source.uri",
+            uri,
+            ("spec.versions[0].source.uri", "must not contain '..'"),
+        )
+        for uri in ("pvc://models/../1.onnx", "pvc://models/a/../../etc", "pvc://models/a/..")
+    ),
+    (a_model(), "spec.versions.0.source.uri", URI + "x" * 1024, ("spec.versions[0].source.uri", "1024")),
+    *(
+        (
+            a_model(),
+            "spec.versions.0.source.sha256",
+            sha,
+            ("spec.versions[0].source.sha256", "64 lower-case hex"),
+        )
+        for sha in ("", "a" * 63, "A" * 64, "g" * 64)
+    ),
+    (a_model(), "spec.versions.0.build", {"maxBatchSize": 0}, ("spec.versions[0].build.maxBatchSize",)),
+    (a_model(), "spec.versions.0.build", {"maxBatchSize": 65537}, ("spec.versions[0].build.maxBatchSize",)),
+    # how an InferenceModel is served and checked
+    (a_model(), "spec.serving.maxBatchSize", -1, ("spec.serving.maxBatchSize",)),
+    (
+        a_model(),
+        "spec.serving",
+        {"maxBatchSize": 8, "dynamicBatching": {"preferredBatchSizes": [4, 16]}},
+        ("spec.serving.dynamicBatching.preferredBatchSizes", "above serving.maxBatchSize"),
+    ),
+    (
+        a_model(),
+        "spec.serving",
+        {"maxBatchSize": 0, "dynamicBatching": {}},
+        ("spec.serving.dynamicBatching", "leave it out, or set serving.maxBatchSize"),
+    ),
+    (a_model(), "spec.serving.instances", [{"count": 0}], ("spec.serving.instances[0].count",)),
+    (
+        a_model(),
+        "spec.serving.instances",
+        [{"kind": "TPU"}],
+        ("spec.serving.instances[0].kind", '"Auto", "CPU"'),
+    ),
+    (a_model(), "spec.serving.parameters", {"": "x"}, ("spec.serving.parameters", "a key has 1 to 256")),
+    (
+        a_model(),
+        "spec.serving.parameters",
+        {"k" * 257: "x"},
+        ("spec.serving.parameters", "a key has 1 to 256"),
+    ),
+    (
+        a_model(),
+        "spec.serving.parameters",
+        {"triton-operator.io/config": "x"},
+        ("spec.serving.parameters", "does not start with 'triton-operator.io/'"),
+    ),
+    *(
+        (a_model(), "spec.check.minimumCosine", cosine, ("spec.check.minimumCosine", "decimal from 0 to 1"))
+        for cosine in ("1.1", "-0.5", ".99", "0,99", "high")
+    ),
+    (a_model(), "spec.check.minimumCosine", 0.99, ("spec.check.minimumCosine", "must be of type string")),
+    # a TritonServer
+    (a_server(), "metadata.name", "s" * 51, ("metadata.name", "at most 50", "choose another name")),
+    (a_server(), "metadata.name", "a.b", ("metadata.name", "no dot", "choose another name")),
+    (a_server(), "spec.image", ABSENT, ("spec.image", "Required")),
+    (a_server(), "spec.image", "two words", ("spec.image",)),
+    (a_server(), "spec.release", "26.7", ("spec.release", "such as '26.07'")),
+    (a_server(), "spec.replicas", -1, ("spec.replicas",)),
+    (a_server(), "spec.replicas", 1001, ("spec.replicas",)),
+    (a_server(), "spec.shmSize", "-1Gi", ("spec.shmSize",)),
+    (a_server(), "spec.resources", {"limits": {"cpu": "many"}}, ("spec.resources.limits.cpu",)),
+    (a_server(), "spec.imagePullPolicy", "Sometimes", ("spec.imagePullPolicy", "IfNotPresent")),
+    (
+        a_server(),
+        "spec.imagePullSecrets",
+        [{"name": "a"}, {"name": "a"}],
+        ("spec.imagePullSecrets[1]", "Duplicate"),
+    ),
+    (a_server(), "spec.tolerations", [{"effect": "Never"}], ("spec.tolerations[0].effect", "NoSchedule")),
+    (a_server(), "spec.service", {"type": "ExternalName"}, ("spec.service.type", "ClusterIP")),
+    (a_server(), "spec.service", {"name": "1st"}, ("spec.service.name",)),
+    (a_server(), "spec.service", {"name": "s" * 59}, ("spec.service.name", "58")),
+    (a_server(), "spec.allowedBackends", [], ("spec.allowedBackends",)),
+    (a_server(), "spec.allowedBackends", ["Caffe"], ("spec.allowedBackends[0]", "ONNXRuntime")),
+    *(
+        (a_server(), "spec.args", [argument], ("spec.args[0]", "remove this argument"))
+        for argument in (
+            "--model-control-mode=none",
+            "--model-control-mode",
+            "--model-con=none",
+            "--load-model=*",
+            "--model-repository=/etc",
+            "--grpc-restricted-protocol=",
+            "--http-restricted-api=health:a=b",
+            "--exit-on-error=true",
+            "--http-port=1",
+            "--grpc-port=1",
+            "--metrics-port=1",
+            "--allow-grpc=false",
+            "--",
+        )
+    ),
+    (
+        a_server(),
+        "spec.args",
+        ["--log-verbose=1", "--http-port", "1"],
+        ("spec.args[1]", "remove this argument"),
+    ),
+    (
+        a_server(),
+        "spec.env",
+        [{"name": "TRITON_CONTROL_KEY", "value": "x"}],
+        ("spec.env[0].name", "set by the operator"),
+    ),
+    (a_server(), "spec.env", [{"name": "A=B"}], ("spec.env[0].name",)),
+    (a_server(), "spec.env", [{"name": "A"}, {"name": "A"}], ("spec.env[1]", "Duplicate")),
+    # a ModelRepository
+    (a_repository(), "metadata.name", "r" * 51, ("metadata.name", "at most 50", "choose another name")),
+    (a_repository(), "spec.claimName", ABSENT, ("exactly one of claimName", "storage")),
+    (a_repository(), "spec.storage", {"size": "1Gi"}, ("exactly one of claimName", "storage")),
+    (a_repository(), "spec.claimName", "Models", ("spec.claimName",)),
+    (a_repository_with_storage(), "spec.storage.size", ABSENT, ("spec.storage.size", "Required")),
+    (a_repository_with_storage(), "spec.storage.size", "big", ("spec.storage.size",)),
+    (
+        a_repository_with_storage(),
+        "spec.storage.accessModes",
+        ["ReadOnlyMany"],
+        ("spec.storage.accessModes[0]",),
+    ),
+    *(
+        (a_repository(), "spec.engineRetention", text, ("spec.engineRetention", "such as 168h"))
+        for text in ("7d", "168", "h", "-1h", "1h ", "")
+    ),
+    (a_repository(), "spec.prepare", {"timeoutSeconds": 0}, ("spec.prepare.timeoutSeconds",)),
+    # an Engine
+    (an_engine(), "metadata.name", "mine", ("metadata.name", BY_OPERATOR)),
+    (an_engine(), "spec.source.sha256", ABSENT, ("spec.source.sha256", "Required")),
+]
+
+CHANGES: list[Row] = [
+    # what a version means
+    (a_model(), "spec.versions.0.source.sha256", OTHER_SHA, ("versions[0].source.sha256", NEW_NUMBER)),
+    (a_model(), "spec.versions.0.source.sha256", ABSENT, ("versions[0].source.sha256", NEW_NUMBER)),
+    (a_model(), "spec.versions.1.source.sha256", SHA, ("versions[1].source.sha256", NEW_NUMBER)),
+    (a_model(), "spec.versions.1.source.uri", URI, ("versions[1].source.uri", NEW_NUMBER)),
+    (a_model(), "spec.versions.0.build", {"maxBatchSize": 4}, ("versions[0].build", NEW_NUMBER)),
+    (a_model(), "spec.versions.1.build", {"maxBatchSize": 16}, ("versions[1].build", NEW_NUMBER)),
+    (a_model(), "spec.versions.1.build", ABSENT, ("versions[1].build", NEW_NUMBER)),
+    (
+        a_model(),
+        "spec.versions",
+        [*reversed(changed(a_model(), "spec.versions.0.source.sha256", OTHER_SHA)["spec"]["versions"])],
+        ("versions[1].source.sha256", NEW_NUMBER),
+    ),
+    # identity of a model
+    (a_model(), "spec.modelName", "other", ("spec.modelName", NEW_MODEL)),
+    (a_named_model(), "spec.modelName", "other", ("spec.modelName", NEW_MODEL)),
+    (a_named_model(), "spec.modelName", ABSENT, ("spec.modelName", NEW_MODEL)),
+    # a TritonServer
+    (a_server(), "spec.repository", "other", ("spec.repository", "create another TritonServer")),
+    # a ModelRepository
+    (a_repository(), "spec.claimName", "other", ("spec.claimName", NEW_REPOSITORY)),
+    (a_repository(), "spec", {"storage": {"size": "1Gi"}}, ("spec.claimName", NEW_REPOSITORY)),
+    (a_repository_with_storage(), "spec", {"claimName": "models"}, ("spec.claimName", NEW_REPOSITORY)),
+    (a_repository_with_storage(), "spec.storage.size", "20Gi", ("spec.storage", NEW_REPOSITORY)),
+    (a_repository_with_storage(), "spec.storage.className", "other", ("spec.storage", NEW_REPOSITORY)),
+    (a_repository_with_storage(), "spec.storage.className", ABSENT, ("spec.storage", NEW_REPOSITORY)),
+    # an Engine
+    (an_engine(), "spec.key", an_engine()["spec"]["key"][:-1] + "1", ("spec.key", BY_OPERATOR)),
+    (an_engine(), "spec.repository", "other", ("spec.repository", BY_OPERATOR)),
+    (an_engine(), "spec.source.sha256", OTHER_SHA, ("spec.source.sha256", BY_OPERATOR)),
+    (an_engine(), "spec.build.maxBatchSize", 8, ("spec.build", BY_OPERATOR)),
+    (an_engine(), "spec.prepareVersion", 2, ("spec.prepareVersion", BY_OPERATOR)),
+]
+
+
+def _name(value: object) -> str:
+    if isinstance(value, dict) and "kind" in value:
+        return str(value["kind"])
+    return repr(value)[:40] if not isinstance(value, tuple) else ""
+
+
+@pytest.mark.parametrize(("base", "path", "value", "expected"), BAD, ids=_name)
+def test_bad_input_is_refused_and_named(
+    api_server: ApiServer, *, base: Manifest, path: str, value: object, expected: tuple[str, ...]
+) -> None:
+    answer = api_server.kubectl("apply", "--dry-run=server", "-f", "-", manifest=changed(base, path, value))
+
+    assert answer.returncode != 0, answer.stdout
+    for text in expected:
+        assert text in answer.stderr
+
+
+@pytest.mark.parametrize(("base", "path", "value", "expected"), CHANGES, ids=_name)
+def test_forbidden_change_is_refused_and_named(
+    api_server: ApiServer,
+    namespace: str,
+    *,
+    base: Manifest,
+    path: str,
+    value: object,
+    expected: tuple[str, ...],
+) -> None:
+    created = api_server.kubectl("create", "-n", namespace, "-f", "-", manifest=base)
+    assert created.returncode == 0, created.stderr
+
+    answer = api_server.kubectl("replace", "-n", namespace, "-f", "-", manifest=changed(base, path, value))
+
+    assert answer.returncode != 0, answer.stdout
+    for text in expected:
+        assert text in answer.stderr
+
+
+def test_backend_of_a_model_cannot_change(api_server: ApiServer, namespace: str) -> None:
+    # today's only backend leaves nothing to change to: the same kind in another group knows two
+    group = "two-backends.example"
+    definition = all_crds()["triton-operator.io_inferencemodels.yaml"]
+    definition = json.loads(json.dumps(definition).replace("triton-operator.io", group))
+    fields = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"][
+        "properties"
+    ]
+    fields["backend"]["enum"].append("TensorRT")
+    definition["spec"]["names"] |= {"shortNames": [], "categories": []}
+    assert api_server.kubectl("apply", "-f", "-", manifest=definition).returncode == 0
+    crd_name = definition["metadata"]["name"]
+    assert api_server.kubectl("wait", "--for=condition=Established", f"crd/{crd_name}").returncode == 0
+    model = a_model() | {"apiVersion": f"{group}/v1alpha1"}
+    in_namespace = ("-n", namespace, "-f", "-")
+    assert api_server.kubectl("create", *in_namespace, manifest=model).returncode == 0
+
+    answer = api_server.kubectl("replace", *in_namespace, manifest=changed(model, "spec.backend", "TensorRT"))
+
+    api_server.kubectl("delete", f"crd/{crd_name}", "--wait=false")
+    assert answer.returncode != 0
+    assert "spec.backend: Forbidden: backend cannot change" in answer.stderr
+    assert NEW_MODEL in answer.stderr
