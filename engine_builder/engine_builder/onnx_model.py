@@ -93,8 +93,8 @@ def _looks_like(beginning: bytes) -> str:
     for start, what in _BEGINNINGS:
         if beginning.startswith(start):
             return what
-    if all(byte in b"\t\n\r" or byte >= ord(" ") for byte in beginning):
-        return f"text, beginning with {beginning[:40].decode(errors='replace')!r}"
+    if all(byte in b"\t\n\r" or ord(" ") <= byte <= ord("~") for byte in beginning):
+        return f"text, beginning with {beginning[:40].decode()!r}"
     if beginning[:1] == b"\x08":
         return "truncated or damaged: copy it again and compare its sha256"
     return "something else, or damaged"

@@ -42,7 +42,7 @@ class Triton(Protocol):
     async def config_fingerprint(self, model: str) -> str | None:
         """Return the fingerprint of the configuration that a loaded model runs."""
 
-    async def load(self, model: str, config: str, *, timeout: float) -> None:
+    async def load(self, model: str, config: str, *, timeout: float) -> None:  # noqa: ASYNC109 - gRPC keeps it
         """Load a model with this configuration."""
 
     async def unload(self, model: str) -> None:

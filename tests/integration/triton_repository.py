@@ -1,0 +1,295 @@
+"""What a Triton in explicit mode does with its model repository, as far as the operator can see it.
+
+Every rule here is one that `triton/test_contract.py` checks against the real server too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import onnxruntime
+from google.protobuf import json_format, text_format
+from tritonclient.grpc import model_config_pb2
+
+UNLOADING_SECONDS = 0.1
+"""How long a version shows as UNLOADING; real ones take as long as their requests in flight."""
+
+
+class LoadError(Exception):
+    """A load was refused for what a version is; the old set keeps serving."""
+
+
+class PollError(Exception):
+    """A model's directory or override could not be read."""
+
+
+@dataclasses.dataclass
+class Faults:
+    """Switches for tests; each may be changed while the server runs."""
+
+    fail_load: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Model → text with which its loads are refused."""
+    slow_load: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Model → seconds that each load takes."""
+    nan: set[str] = dataclasses.field(default_factory=set)
+    """Models that answer NaN."""
+    hang: bool = False
+    """Whether every call waits until it is cancelled or this is switched off."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Version:
+    """One version that is loaded: session, the configuration it runs with, age of its files."""
+
+    session: onnxruntime.InferenceSession
+    config: model_config_pb2.ModelConfig
+    modified: float
+    answered: list[int] = dataclasses.field(default_factory=list)
+    """Batch size of each request that it answered; a reload begins a new list."""
+
+
+@dataclasses.dataclass
+class Model:
+    """One model as the server knows it: effective configuration and versions by state."""
+
+    config: model_config_pb2.ModelConfig
+    modified: float
+    ready: dict[int, Version] = dataclasses.field(default_factory=dict)
+    unloading: dict[int, float] = dataclasses.field(default_factory=dict)
+    failed: dict[int, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of the repository index."""
+
+    name: str
+    version: str = ""
+    state: str = ""
+    reason: str = ""
+
+
+class Repository:
+    """The models of one server; loads are serial, reading what is ready needs no lock."""
+
+    def __init__(self, directory: Path, faults: Faults) -> None:
+        self.directory = directory
+        self.faults = faults
+        self.models: dict[str, Model] = {}
+        self.version_loads: Counter[tuple[str, int]] = Counter()
+        self._polled: set[str] = set()
+        self._lock = threading.RLock()
+
+    def start(self) -> None:
+        """Load whatever lies in the directory, as `--load-model=*` does; what fails is left out."""
+        self.models.clear()
+        self._polled.clear()
+        for name in self._names():
+            with contextlib.suppress(LoadError, PollError):
+                self.load(name)
+
+    def load(self, name: str, override: str | None = None) -> None:
+        """Bring a model to its configuration: load what is missing or newer, then unload the rest."""
+        time.sleep(self.faults.slow_load.get(name, 0))
+        with self._lock:
+            modified = _newest(self.directory / name)
+            config = self._effective_config(name, override, modified=modified)
+            model = self.models.setdefault(name, Model(config=config, modified=modified))
+            if name in self.faults.fail_load:
+                self._refuse(
+                    model,
+                    name=name,
+                    failed=dict.fromkeys(self._selected(config), self.faults.fail_load[name]),
+                )
+            self._apply(name, model=model, config=config)
+            model.config, model.modified = config, modified
+            self._polled.add(name)
+
+    def unload(self, name: str) -> None:
+        """Begin to unload every version; unknown names are fine."""
+        with self._lock:
+            if model := self.models.get(name):
+                self._retire(model, set(model.ready))
+                self._polled.discard(name)
+
+    def index(self) -> list[Row]:
+        """Return a row per known version; a model known by its directory alone has a bare row."""
+        rows: list[Row] = []
+        for name in self._names():
+            model = self.models.get(name)
+            rows += (_rows(name, model) if model else []) or [Row(name)]
+        return rows
+
+    def ready(self, name: str) -> dict[int, Version]:
+        """Return the versions of a model that answer requests."""
+        model = self.models.get(name)
+        return dict(model.ready) if model else {}
+
+    def knows(self, name: str) -> bool:
+        """Return whether the server ever tried to load this model."""
+        return name in self.models
+
+    def _names(self) -> list[str]:
+        if not self.directory.is_dir():
+            return []
+        return sorted(entry.name for entry in self.directory.iterdir() if entry.is_dir())
+
+    def _effective_config(
+        self, name: str, override: str | None, *, modified: float
+    ) -> model_config_pb2.ModelConfig:
+        """Return override, else file; an earlier override sticks until a file is newer."""
+        if not (self.directory / name).is_dir():
+            raise PollError
+        if override is not None:
+            return _parse_override(name, override)
+        known = self.models.get(name)
+        if known and name in self._polled and modified <= known.modified:
+            return known.config
+        return _parse_file(self.directory / name / "config.pbtxt")
+
+    def _apply(self, name: str, *, model: Model, config: model_config_pb2.ModelConfig) -> None:
+        directories = _version_directories(self.directory / name)
+        wanted = {number: directories[number] for number in self._selected(config) if number in directories}
+        if not wanted:
+            message = f"at least one version must be available under the version policy of model '{name}' "
+            raise LoadError(f"load failed for model '{name}': {message}\n")
+        loaded, failed = self._open_all(name, model=model, config=config, wanted=wanted)
+        if failed:
+            for number in loaded.keys() - model.ready.keys():
+                model.unloading[number] = time.monotonic() + UNLOADING_SECONDS
+            self._refuse(model, name=name, failed=failed)
+        retired = set(model.ready) - set(wanted)
+        for number in loaded:
+            model.failed.pop(number, None)
+            model.unloading.pop(number, None)
+        model.ready = model.ready | loaded
+        self._retire(model, retired)
+
+    def _open_all(
+        self, name: str, *, model: Model, config: model_config_pb2.ModelConfig, wanted: dict[int, Path]
+    ) -> tuple[dict[int, Version], dict[int, str]]:
+        loaded: dict[int, Version] = {}
+        failed: dict[int, str] = {}
+        for number, directory in sorted(wanted.items()):
+            modified = max(_newest(directory), _newest_plain_file(directory.parent))
+            current = model.ready.get(number)
+            if current and _same_but_policy(current.config, config) and modified <= current.modified:
+                loaded[number] = dataclasses.replace(current, config=config)
+                continue
+            try:
+                session = _open(directory)
+            except Exception as error:  # noqa: BLE001 - whatever the runtime raises is the reason shown
+                failed[number] = f"Internal: {error}"
+                continue
+            self.version_loads[name, number] += 1
+            loaded[number] = Version(session=session, config=config, modified=modified)
+        return loaded, failed
+
+    def _refuse(self, model: Model, *, name: str, failed: dict[int, str]) -> None:
+        model.failed |= {number: text for number, text in failed.items() if number not in model.ready}
+        text = "".join(
+            f"version {number} is at UNAVAILABLE state: {reason}; "
+            for number, reason in sorted(failed.items())
+        )
+        raise LoadError(f"load failed for model '{name}': {text}\n")
+
+    def _retire(self, model: Model, numbers: set[int]) -> None:
+        until = time.monotonic() + UNLOADING_SECONDS
+        model.unloading |= dict.fromkeys(numbers, until)
+        model.ready = {number: each for number, each in model.ready.items() if number not in numbers}
+
+    def _selected(self, config: model_config_pb2.ModelConfig) -> list[int]:
+        present = sorted(_version_directories(self.directory / config.name))
+        policy = config.version_policy
+        match policy.WhichOneof("policy_choice"):
+            case "specific":
+                return [number for number in policy.specific.versions if number in present]
+            case "all":
+                return present
+            case _:
+                return present[-max(1, policy.latest.num_versions) :]
+
+
+def _rows(name: str, model: Model) -> list[Row]:
+    rows = {number: Row(name, str(number), "READY") for number in model.ready}
+    for number, until in model.unloading.items():
+        gone = time.monotonic() >= until
+        row = (
+            Row(name, str(number), "UNAVAILABLE", "unloaded") if gone else Row(name, str(number), "UNLOADING")
+        )
+        rows.setdefault(number, row)
+    for number, reason in model.failed.items():
+        rows.setdefault(number, Row(name, str(number), "UNAVAILABLE", reason))
+    return [row for _, row in sorted(rows.items())]
+
+
+def _parse_override(name: str, text: str) -> model_config_pb2.ModelConfig:
+    try:
+        config = json_format.Parse(text, model_config_pb2.ModelConfig())
+    except json_format.ParseError as error:
+        raise PollError from error
+    if config.name not in ("", name):
+        raise PollError
+    return config
+
+
+def _parse_file(path: Path) -> model_config_pb2.ModelConfig:
+    try:
+        config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+    except (OSError, text_format.ParseError) as error:
+        raise PollError from error
+    if not config.name:
+        config.name = path.parent.name
+    if config.name != path.parent.name or any(
+        not link.exists() for link in path.parent.iterdir() if link.is_symlink()
+    ):
+        raise PollError
+    return config
+
+
+def _same_but_policy(one: model_config_pb2.ModelConfig, other: model_config_pb2.ModelConfig) -> bool:
+    """Return whether a version runs on under the other configuration: all but the policy is equal."""
+    pair = [model_config_pb2.ModelConfig(), model_config_pb2.ModelConfig()]
+    for copy, original in zip(pair, (one, other), strict=True):
+        copy.CopyFrom(original)
+        copy.ClearField("version_policy")
+    return pair[0] == pair[1]
+
+
+def _version_directories(model: Path) -> dict[int, Path]:
+    if not model.is_dir():
+        return {}
+    return {int(entry.name): entry for entry in model.iterdir() if entry.name.isdigit() and entry.is_dir()}
+
+
+def _open(directory: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    path = str(directory / "model.onnx")
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _newest(path: Path) -> float:
+    """Return the latest change of a file, or of a directory and anything below; 0 when it is gone.
+
+    Links are followed. Like the real server this takes the later of mtime and ctime: a chmod or a new hard
+    link counts as a change.
+    """
+    try:
+        stat = path.stat()
+        below = list(path.iterdir()) if path.is_dir() else []
+    except OSError:
+        return 0.0
+    return max([stat.st_mtime, stat.st_ctime, *(_newest(entry) for entry in below)])
+
+
+def _newest_plain_file(model: Path) -> float:
+    """Return the latest change of files beside config.pbtxt: a new one reloads every version."""
+    plain = [entry for entry in model.iterdir() if entry.is_file() and entry.name != "config.pbtxt"]
+    return max((_newest(entry) for entry in plain), default=0.0)
