@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from builder import Built, Builder, cache
+from builder import Builder, Built, cache
 from progress import BuildError
 from recipe import IMAGES
 

@@ -43,10 +43,9 @@ def make(folder: Path, *, log: Path) -> Path:
         title="debootstrap",
         show=lambda line: line if line.startswith("I: Base system") else None,
     )
-    (folder / "etc/apt/sources.list").write_text(
-        f"deb {mirror} {SUITE} main\ndeb {mirror} {SUITE}-updates main\ndeb {security} {SUITE}-security main\n",
-        encoding="utf-8",
-    )
+    suites = [(mirror, SUITE), (mirror, f"{SUITE}-updates"), (security, f"{SUITE}-security")]
+    sources = "".join(f"deb {uri} {suite} main\n" for uri, suite in suites)
+    (folder / "etc/apt/sources.list").write_text(sources, encoding="utf-8")
     proxy = host.apt_proxy()
     if proxy:
         (folder / "etc/apt/apt.conf.d/90proxy").write_text(proxy, encoding="utf-8")

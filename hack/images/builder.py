@@ -92,11 +92,14 @@ class Builder:
 
     def _bud(self, context: Path, *, image: Image, built: Built, settings: list[str]) -> None:
         command = [
-            *self._buildah, "bud", "--layers", "--isolation", "chroot", "--network", "host", "--format", "docker",
-            "--target", image.name, "--tag", built.reference, "--build-arg", f"BASE_IMAGE={self._base}",
-            "--build-arg", f"VERSION={built.reference.rpartition(':')[2]}",
-            *settings, str(context),
-        ]  # fmt: skip
+            *(*self._buildah, "bud", "--layers", "--format", "docker"),
+            *("--isolation", "chroot", "--network", "host"),
+            *("--target", image.name, "--tag", built.reference),
+            *("--build-arg", f"BASE_IMAGE={self._base}"),
+            *("--build-arg", f"VERSION={built.reference.rpartition(':')[2]}"),
+            *settings,
+            str(context),
+        ]
         run(command, log=self._log, title=f"building {image.name}", show=_step)
 
     def _export(self, built: Built) -> None:

@@ -131,9 +131,8 @@ def debian_mirrors(suite: str) -> tuple[str, str]:
 
 
 def _sources(text: str) -> list[tuple[str, list[str]]]:
-    pairs = []
-    for match in re.finditer(r"^deb\s+(?:\[[^]]*\]\s+)?(\S+)\s+(\S+)", text, re.MULTILINE):
-        pairs.append((match[1].rstrip("/"), [match[2]]))
+    lines = re.finditer(r"^deb\s+(?:\[[^]]*\]\s+)?(\S+)\s+(\S+)", text, re.MULTILINE)
+    pairs = [(match[1].rstrip("/"), [match[2]]) for match in lines]
     for paragraph in re.split(r"\n\s*\n", text):
         uris = re.search(r"^URIs:\s*(\S+)", paragraph, re.MULTILINE)
         suites = re.search(r"^Suites:\s*(.+)$", paragraph, re.MULTILINE)

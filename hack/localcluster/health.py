@@ -38,11 +38,6 @@ def conditions(layout: Layout) -> list[Condition]:
         return [*parts, *nodes, Condition("cluster DNS", None, names.result())]
 
 
-def all_healthy(layout: Layout) -> bool:
-    """Tell whether nothing is amiss."""
-    return all(condition.healthy for condition in conditions(layout))
-
-
 def part_condition(layout: Layout, part: Part) -> Condition:
     """Probe one process."""
     process = recorded(layout, part.name)

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import platform
 import tarfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,9 @@ from localcluster.layout import PAUSE_IMAGE, Layout
 from localcluster.nodes import NODES, Node
 from localcluster.progress import step
 
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""Names of machines as images know them."""
+
 
 def write_pause_archive(layout: Layout) -> Path:
     """Write the image that holds each pod's network namespace open."""
@@ -28,7 +32,7 @@ def write_archive(archive: Path, *, image: str, program: Path) -> None:
     """Write a docker-archive with one static program as its only file and entry point."""
     layer = _tar({program.name: program.read_bytes()}, mode=0o755)
     config = {
-        "architecture": "amd64",
+        "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
         "config": {"Entrypoint": [f"/{program.name}"], "User": "65535:65535"},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},

@@ -106,4 +106,4 @@ class Layout:
 
 
 def _path(variable: str, default: Path) -> Path:
-    return Path(os.environ.get(variable) or default).expanduser().absolute()
+    return Path(os.environ.get(variable) or default).expanduser().resolve()  # as /proc names mounts

@@ -5,7 +5,9 @@ A tmpfs is full at its size: a test that fills a volume sees the real "no space 
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +86,8 @@ def serve(layout: Layout) -> None:
     for collection in (CLAIMS, VOLUMES):
         threading.Thread(target=_watch, args=(api, collection, changed), daemon=True).start()
     while True:
-        try:
-            _reconcile(api, layout.volumes)
-        except (ApiError, ClusterError) as failed:
-            say(f"retrying: {failed}")
-            time.sleep(RETRY_SECONDS)
-            continue
-        changed.wait(RESYNC_SECONDS)
+        complete = _reconcile(api, layout.volumes)
+        changed.wait(RESYNC_SECONDS if complete else RETRY_SECONDS)
         changed.clear()
 
 
@@ -108,11 +105,27 @@ def _signal_events(api: Api, collection: str, changed: threading.Event) -> None:
         changed.set()
 
 
-def _reconcile(api: Api, folder: Path) -> None:
-    for claim in waiting_claims(api.get(CLAIMS)["items"]):
-        _provide(api, claim, folder / claim.volume)
-    for name in released_volumes(api.get(VOLUMES)["items"]):
-        _withdraw(api, name, folder / name)
+def _reconcile(api: Api, folder: Path) -> bool:
+    """Make one pass; tell whether all of it succeeded."""
+    try:
+        claims = waiting_claims(api.get(CLAIMS)["items"])
+        released = released_volumes(api.get(VOLUMES)["items"])
+    except ApiError as failed:
+        say(f"retrying: {failed}")
+        return False
+    provided = [_attempt(partial(_provide, api, claim, folder / claim.volume)) for claim in claims]
+    withdrawn = [_attempt(partial(_withdraw, api, name, folder / name)) for name in released]
+    return all([*provided, *withdrawn])
+
+
+def _attempt(action: Callable[[], None]) -> bool:
+    """Do one thing; its failure must not keep the others waiting."""
+    try:
+        action()
+    except (ApiError, ClusterError, OSError, ValueError) as failed:
+        say(f"retrying: {failed}")
+        return False
+    return True
 
 
 def _provide(api: Api, claim: Claim, path: Path) -> None:

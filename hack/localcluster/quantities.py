@@ -7,7 +7,7 @@ _UNITS = {
     "": 1,
     **{unit: 1000**power for power, unit in enumerate(["k", "M", "G", "T", "P", "E"], start=1)},
     **{unit: 1024**power for power, unit in enumerate(["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"], start=1)},
-    "m": Decimal("0.001"),
+    **{unit: Decimal(1).scaleb(-3 * power) for power, unit in enumerate(["m", "u", "n"], start=1)},
 }
 _QUANTITY = re.compile(r"(?P<number>\d+(\.\d*)?|\.\d+)(?P<unit>[A-Za-z]*)(?P<exponent>(?<=[eE])[+-]?\d+)?")
 

@@ -93,7 +93,7 @@ class Lease:
             LeaseLost: another took it, or it could not be renewed in time.
         """
         while self._held is not None:
-            await asyncio.sleep(self._renew)
+            await asyncio.sleep(max(0.0, self._renewed + self._renew - time.monotonic()))
             await self._renew_once()
         raise LeaseLost(f"the lease {self._name} is not held")
 
@@ -142,7 +142,8 @@ class Lease:
         """Renew, trying again until the deadline; give up at once when another has taken it."""
         while self._held is not None:
             started = time.monotonic()
-            left = self._renewed + self._deadline - started
+            # late or not, try: whoever took the lease meanwhile has changed it, and the server tells
+            left = max(self._retry, self._renewed + self._deadline - started)
             try:
                 async with asyncio.timeout(left):
                     self._held = await self._write(self._held, holder=self._identity, duration=self._duration)

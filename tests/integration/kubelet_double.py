@@ -67,6 +67,7 @@ class AsyncApi:
 
     async def close(self) -> None:
         await self._session.close()
+        await asyncio.sleep(0.25)  # TLS transports say goodbye after close() has returned
 
     async def send(
         self, method: str, path: str, body: Object | None = None, *, content: str = "json"

@@ -97,7 +97,7 @@ def _open(directory: Path, config: dict[str, Any]) -> Any:
         return onnxruntime.InferenceSession(
             str(path), sess_options=session_options(config), providers=["CPUExecutionProvider"]
         )
-    except Exception as error:  # onnxruntime's errors share no base class
+    except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class
         raise pb_utils.TritonModelException(f"onnxruntime cannot open {path}: {error}") from None
 
 

@@ -65,7 +65,9 @@ def check(config: Mapping[str, Any], *, inputs: Sequence[Tensor], outputs: Seque
     required = {tensor["name"] for tensor in config.get("input", ())}
     missing = [tensor.name for tensor in inputs if tensor.name not in required]
     if missing:
-        raise UnservableModelError(f"the model needs inputs that the configuration lacks: {', '.join(missing)}")
+        raise UnservableModelError(
+            f"the model needs inputs that the configuration lacks: {', '.join(missing)}"
+        )
     if batched:
         _check_batch_dimension([*inputs, *outputs])
     for kind, wanted, present in (

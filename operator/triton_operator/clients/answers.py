@@ -42,7 +42,7 @@ async def lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 
 def replaced(kind: Kind, path: str) -> Conflict:
     """Return the error for an object that has another UID than the one that was meant."""
-    message = f"the {kind.kind} was replaced by another of its name"
+    message = f"the {kind.kind} is gone, or was replaced by another of its name"
     return Conflict(status=409, reason="Conflict", message=message, request=path)
 
 

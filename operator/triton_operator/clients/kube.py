@@ -192,14 +192,13 @@ class Kube:
 
         Raises:
             ValueError: the body carries no `metadata.uid`.
-            Conflict: the object of that name has another UID.
-            NotFound: there is no such object.
+            Conflict: the object of that name has another UID, or is gone.
         """
         if not body.get("metadata", {}).get("uid"):
             raise ValueError(f"{kind.kind}: apply needs metadata.uid, or it would adopt a foreign object")
         path = kind.path(namespace=_namespace(body), name=str(body["metadata"]["name"]))
-        await self._claim_created_fields(kind, path, uid=str(body["metadata"]["uid"]))
         try:
+            await self._claim_created_fields(kind, path, uid=str(body["metadata"]["uid"]))
             return await self._json(
                 "PATCH",
                 kind,
@@ -209,6 +208,8 @@ class Kube:
                 content_type=_APPLY,
                 verb="apply",
             )
+        except NotFound as error:
+            raise replaced(kind, path) from error
         except Invalid as error:
             if "metadata.uid" not in error.message:
                 raise

@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
+LIVED_SECONDS = 60.0
+"""A watch that broke after so long had worked, even if it never said a word: no request takes as long."""
+
 SERVER_SECONDS = (270, 330)
 """The server ends a watch after so long: between these, so that not all end at once."""
 
@@ -61,7 +64,7 @@ async def watch(*, list_all: ListAll, stream: Stream, what: str) -> AsyncGenerat
         except Gone:
             version = ""
         except KubeError as error:
-            backoff.failed(error)
+            backoff.failed(error, lived=time.monotonic() - started)
         if time.monotonic() - started < 1:
             # Also after a clean end: a server or proxy that ends every watch at once is not hammered.
             await backoff.pause()
@@ -117,16 +120,21 @@ class _Known:
 
 
 class _Backoff:
-    """Pauses that grow while a watch fails; says in the log when it breaks and when it is back."""
+    """Pauses that grow while a watch fails; says in the log when it breaks and when it is back.
+
+    One failure is no news: load balancers cut idle connections, and the next one works.
+    """
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._failures = 0
         self._broken = False
 
-    def failed(self, error: KubeError) -> None:
+    def failed(self, error: KubeError, *, lived: float) -> None:
+        if lived > LIVED_SECONDS:
+            self.succeeded()
         self._failures += 1
-        if not self._broken:
+        if self._failures > 1 and not self._broken:
             self._broken = True
             log.warning("%s is interrupted: %s", self._what, error)
 

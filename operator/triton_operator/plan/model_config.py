@@ -42,15 +42,21 @@ def max_batch_size(spec: InferenceModelSpec, signature: Signature) -> int:
 def render(
     *, name: str, spec: InferenceModelSpec, signature: Signature, versions: Iterable[int]
 ) -> ModelConfig:
-    """Return the configuration of a model that serves exactly these versions."""
+    """Return the configuration of a model that serves exactly these versions.
+
+    The fingerprint doesn't cover the versions: Triton reloads every version when a parameter
+    changes, and only what differs when the version policy does.
+    """
     config = pb.ModelConfig(name=name, backend=TRITON_BACKENDS[spec.backend.value])
     config.max_batch_size = max_batch_size(spec, signature)
-    config.version_policy.specific.versions.extend(sorted(versions))
     skip = 1 if config.max_batch_size else 0
     config.input.extend(_tensor(pb.ModelInput(), tensor, skip) for tensor in signature.inputs)
     config.output.extend(_tensor(pb.ModelOutput(), tensor, skip) for tensor in signature.outputs)
     _add_serving(config, spec.serving)
-    return _with_fingerprint(config)
+    fingerprint = hashlib.sha256(text_format.MessageToString(config).encode()).hexdigest()[:16]
+    config.parameters[CONFIG_PARAMETER].string_value = fingerprint
+    config.version_policy.specific.versions.extend(sorted(versions))
+    return ModelConfig(text=text_format.MessageToString(config), fingerprint=fingerprint)
 
 
 def _tensor(
@@ -79,10 +85,3 @@ def _add_serving(config: pb.ModelConfig, serving: Serving) -> None:
         group.kind = pb.ModelInstanceGroup.Kind.Value(_KINDS[instance.kind.value])
     for key, value in sorted(serving.parameters.items()):
         config.parameters[key].string_value = value
-
-
-def _with_fingerprint(config: pb.ModelConfig) -> ModelConfig:
-    text = text_format.MessageToString(config)
-    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
-    config.parameters[CONFIG_PARAMETER].string_value = fingerprint
-    return ModelConfig(text=text_format.MessageToString(config), fingerprint=fingerprint)

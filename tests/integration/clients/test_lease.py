@@ -127,6 +127,20 @@ async def test_holder_notices_that_the_lease_is_not_its_own_any_more(
             await holding
 
 
+async def test_holder_that_slept_finds_out_whether_another_took_over(kube: Kube, namespace: str) -> None:
+    one, two = a_lease(kube, namespace, "one"), a_lease(kube, namespace, "two")
+    await one.acquire()
+    await asyncio.sleep(2.5)
+    holding = asyncio.create_task(one.hold())
+    await asyncio.sleep(0.5)
+    assert not holding.done()
+    holding.cancel()
+    await two.acquire()
+    async with asyncio.timeout(3):
+        with pytest.raises(LeaseLost):
+            await one.hold()
+
+
 async def test_lease_goes_with_its_owner(kube: Kube, namespace: str) -> None:
     owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "operator", "uid": "1-2-3"}
     await a_lease(kube, namespace, "one", owner=owner).acquire()

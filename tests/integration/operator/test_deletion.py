@@ -67,7 +67,7 @@ def test_deleted_server_takes_its_children_and_its_tree(stage: Stage) -> None:
         assert not (stage.volume() / "servers/default" / RELEASE).exists()
 
     eventually(gone, within=60, because=stage.explain)
-    stage.wait_condition("InferenceModel", "main", "Ready", "False", reason="ServerNotFound")
+    stage.wait_condition("InferenceModel", "main", "Reconciling", "True", reason="ServerNotFound")
     stage.apply(a_server())
     stage.wait_ready("InferenceModel", "main")
 

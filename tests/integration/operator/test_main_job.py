@@ -36,12 +36,12 @@ def test_model_is_answered_by_every_pod_as_onnxruntime_answers(stage: Stage) -> 
 
 def test_order_of_apply_does_not_matter(stage: Stage) -> None:
     stage.apply(a_model("early").with_version(1, uri_of("early.onnx")))
-    stage.wait_condition("InferenceModel", "early", "Ready", "False", reason="ServerNotFound")
+    stage.wait_condition("InferenceModel", "early", "Reconciling", "True", reason="ServerNotFound")
     assert "default" in stage.message("InferenceModel", "early")
     stage.apply(a_server())
-    stage.wait_condition("TritonServer", "default", "Ready", "False", reason="RepositoryNotFound")
+    stage.wait_condition("TritonServer", "default", "Reconciling", "True", reason="RepositoryNotFound")
     stage.apply(a_repository().on_claim("models"))
-    stage.wait_condition("ModelRepository", "default", "Ready", "False", reason="ClaimNotFound")
+    stage.wait_condition("ModelRepository", "default", "Reconciling", "True", reason="ClaimNotFound")
     assert "models" in stage.message("ModelRepository", "default")
     stage.apply(a_claim("models"))
     stage.wait_ready("ModelRepository", "default")

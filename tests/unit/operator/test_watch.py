@@ -116,6 +116,13 @@ async def test_failures_are_survived_and_logged_once_when_they_begin_and_end(
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
+async def test_connection_that_was_cut_once_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server([[]], [[AWAY], [a_change("ADDED", "a", 101)]])
+    with caplog.at_level(logging.INFO):
+        assert await server.told(2) == [("SYNCED", ""), ("ADDED", "a")]
+    assert not caplog.records
+
+
 async def test_strange_event_is_a_failure_not_a_crash() -> None:
     server = Server([[]], [[{"type": "SURPRISE"}], [a_change("ADDED", "a", 101)]])
     assert await server.told(2) == [("SYNCED", ""), ("ADDED", "a")]
