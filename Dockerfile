@@ -97,8 +97,9 @@ ENTRYPOINT ["engine-builder"]
 # ---- triton-cpu ------------------------------------------------------------------------------
 FROM pip AS triton-cpu-server
 COPY locks/triton-cpu.txt /locks/
-# The wheel's tritonserver laid out as in NVIDIA's image. Python models run in a stub with an embedded, isolated
-# Python, which sees dist-packages but neither PYTHONPATH nor a virtual environment.
+# The wheel's tritonserver laid out as in NVIDIA's image. The Python backend's stub embeds an isolated Python, which
+# heeds neither PYTHONPATH nor a virtual environment but looks into the folder of the backend: what our backend
+# imports lies there.
 RUN /opt/pip/bin/pip install --quiet --require-hashes --no-deps --requirement /locks/triton-cpu.txt --target /site \
     && mkdir -p /opt/tritonserver/backends /packages \
     && mv /site/pytriton/tritonserver/bin /site/pytriton/tritonserver/caches /opt/tritonserver/ \
@@ -123,7 +124,7 @@ RUN apt-get update \
     && groupadd --gid 1000 triton-server \
     && useradd --uid 1000 --gid 1000 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin triton-server
 COPY --from=triton-cpu-server /opt/tritonserver /opt/tritonserver
-COPY --from=triton-cpu-server /packages /usr/local/lib/python3.11/dist-packages
+COPY --from=triton-cpu-server /packages /opt/tritonserver/backends/onnxruntime
 COPY --from=triton-cpu-backend /onnxruntime /opt/tritonserver/backends/onnxruntime
 ENV HOME=/tmp \
     LD_LIBRARY_PATH=/opt/tritonserver/lib \

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,11 +136,11 @@ def read_file(path: Path) -> bytes | None:
         if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO}:
             return None
         raise
-    try:
-        with os.fdopen(fd, "rb") as file:
-            return file.read()
-    except IsADirectoryError:
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
         return None
+    with os.fdopen(fd, "rb") as file:
+        return file.read()
 
 
 def human(size: float) -> str:

@@ -87,16 +87,17 @@ def claim(layout: Layout, owner: Owner) -> Owner:
     marker = layout.root / ".owner"
     found = files.read_file(marker)
     if not found:
-        _write_marker(layout, marker, owner)
+        _write_marker(layout, marker, owner, crashed=found is not None)
         found = files.read_file(marker) or b""
     return Owner.from_json(found)
 
 
-def _write_marker(layout: Layout, marker: Path, owner: Owner) -> None:
+def _write_marker(layout: Layout, marker: Path, owner: Owner, *, crashed: bool) -> None:
+    """Write the marker; an empty one is of a writer that crashed on a volume without hard links."""
     temporary = layout.staging / f"{KEEPER_STAGING}{os.urandom(8).hex()}"
     files.write_file(temporary, owner.to_json().encode())
     try:
-        if marker.exists():  # empty: its writer crashed on a volume without hard links
+        if crashed:
             temporary.rename(marker)
         else:
             _place(temporary, marker, owner)

@@ -95,7 +95,7 @@ def _watch(api: Api, collection: str, changed: threading.Event) -> None:
     while True:
         try:
             _signal_events(api, collection, changed)
-        except ApiError as broken:  # noqa: PERF203 - a broken watch is begun anew
+        except ApiError as broken:
             say(f"watch of {collection}: {broken}")
             time.sleep(RETRY_SECONDS)
 

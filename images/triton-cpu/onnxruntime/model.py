@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import triton_python_backend_utils as pb_utils
+import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]  # Triton has it
 from batching import Arrays, Question, answer
 from options import session_options
 from signature import UnservableModelError, check, complete, max_batch_size, tensor_of
