@@ -12,8 +12,8 @@ ARG BASE_IMAGE=docker.io/library/debian:bookworm-slim
 
 # ---- what the two Python images start from --------------------------------------------------
 FROM ${BASE_IMAGE} AS python
-RUN apt-get update \
-    && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3 \
+RUN apt-get -o Acquire::Retries=3 update \
+    && DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 install --yes --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
     && groupadd --gid 1000 triton \
     && useradd --uid 1000 --gid 1000 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin triton
@@ -26,8 +26,8 @@ USER 1000:1000
 # ---- pip, in a place of its own: what it installs into has none ------------------------------
 FROM python AS pip
 USER 0:0
-RUN apt-get update \
-    && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3-venv \
+RUN apt-get -o Acquire::Retries=3 update \
+    && DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 install --yes --no-install-recommends python3-venv \
     && python3 -m venv /opt/pip \
     && python3 -m venv --without-pip /opt/venv \
     && echo /opt/app > /opt/venv/lib/python3.11/site-packages/app.pth
@@ -118,8 +118,8 @@ COPY images/triton-cpu/onnxruntime /onnxruntime
 RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /onnxruntime
 
 FROM ${BASE_IMAGE} AS triton-cpu
-RUN apt-get update \
-    && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends libpython3.11 libstdc++6 zlib1g \
+RUN apt-get -o Acquire::Retries=3 update \
+    && DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 install --yes --no-install-recommends libpython3.11 libstdc++6 zlib1g \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
     && groupadd --gid 1000 triton-server \
     && useradd --uid 1000 --gid 1000 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin triton-server

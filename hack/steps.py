@@ -41,13 +41,16 @@ def run(name: str) -> Result:
 
 def table(results: Sequence[Result]) -> str:
     """Return a line for each step, and the sum."""
-    rows = [f"\n{'step':<16}{'seconds':>9}  result", "─" * 36]
-    for result in results:
-        rows.append(f"{result.name:<16}{result.seconds:>9.1f}  {'failed' if result.status else 'ok'}")
     failed = [result.name for result in results if result.status]
+    rule = "─" * 36
+    lines = ["", f"{'step':<16}{'seconds':>9}  result", rule]
+    lines += [_row(result.name, result.seconds, "failed" if result.status else "ok") for result in results]
     end = f"failed: {', '.join(failed)}" if failed else "all passed"
-    total = sum(result.seconds for result in results)
-    return "\n".join([*rows, "─" * 36, f"{'total':<16}{total:>9.1f}  {end}"])
+    return "\n".join([*lines, rule, _row("total", sum(result.seconds for result in results), end)])
+
+
+def _row(name: str, seconds: float, word: str) -> str:
+    return f"{name:<16}{seconds:>9.1f}  {word}"
 
 
 if __name__ == "__main__":

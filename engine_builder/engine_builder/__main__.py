@@ -118,7 +118,13 @@ def _add_digest(commands: Any) -> None:
 
 
 def _add_verify(commands: Any) -> None:
-    command = commands.add_parser("verify", help="read all engines of a store and compare their digests")
+    command = commands.add_parser(
+        "verify",
+        help="read all engines of a store and compare their digests",
+        description="Read every file of every engine and compare its sha256 with the engine's MANIFEST. "
+        "Exit code 10 means that one at least is damaged: delete its directory and its Engine, "
+        "and it is made again.",
+    )
     _add_repository(command)
     command.set_defaults(run=_verify)
 
@@ -178,7 +184,7 @@ def _print_digest(arguments: argparse.Namespace) -> int:
         )
     except JobError as error:
         print(error, file=sys.stderr)
-        return int(ExitCode.USER_FAULT)
+        return int(Report(error.reason).exit_code)
     print(report.sha256)
     return int(ExitCode.OK)
 

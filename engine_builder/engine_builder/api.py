@@ -90,7 +90,7 @@ class KeeperServer(ThreadingHTTPServer):
         finally:
             self._slots.release()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """Log what is an error of ours; a client that went away is no event."""
         if not isinstance(sys.exc_info()[1], OSError):
             log("internal error", level="error", traceback=traceback.format_exc())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import hashlib
-from collections.abc import Mapping  # noqa: TC003 - read at run time by the codec
+from collections.abc import Mapping
 
 from engine_builder.codec import from_json, to_json
 

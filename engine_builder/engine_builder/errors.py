@@ -31,7 +31,7 @@ class JobError(EngineBuilderError):
         return f"{self.reason.value}: {self.message}"
 
 
-class Refused(EngineBuilderError):  # noqa: N818 - reads as what it is
+class Refused(EngineBuilderError):
     """End a request to the keeper with an HTTP status and a `KeeperError` body."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:

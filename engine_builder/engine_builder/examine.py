@@ -9,8 +9,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from engine_builder import store
-from engine_builder.contract import Reason, Signature
-from engine_builder.errors import JobError
+from engine_builder.contract import Signature
 from engine_builder.progress import Progress
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ def examine(place: Path) -> Facts:
     path = place / store.MODEL_FILE
     with progress.step("check"):
         model = onnx_model.parse(path)
+        onnx_model.signature(model)  # explains what the checker would refuse without a name
         onnx_model.check(path)
         inferred, note = onnx_model.infer_shapes(model)
         signature = onnx_model.signature(inferred)
@@ -53,30 +53,11 @@ def examine(place: Path) -> Facts:
     with progress.step("reference"):
         answers = reference.answer(session)
         reference_file.save(place / store.REFERENCE_FILE, answers.samples)
-    ranked = {o.name for o in signature.outputs if onnx_model.has_rank(inferred, o.name)}
-    shown = {n: a.shape for s in answers.samples[:1] for n, a in s.outputs.items()}
     return Facts(
-        signature=_complete(signature, ranked, shown),
+        signature=signature,
         contents=dataclasses.asdict(onnx_model.contents(model)),
         versions={"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
         samples=len(answers.samples),
         notes=tuple(filter(None, (note, *answers.notes))),
         seconds=progress.seconds,
     )
-
-
-def _complete(signature: Signature, ranked: set[str], shown: Mapping[str, tuple[int, ...]]) -> Signature:
-    """Give outputs of unknown rank the rank that the reference answers have."""
-    outputs = []
-    for output in signature.outputs:
-        if output.name in ranked:
-            outputs.append(output)
-        elif output.name in shown:
-            outputs.append(dataclasses.replace(output, shape=(-1,) * len(shown[output.name])))
-        else:
-            raise JobError(
-                Reason.INVALID_MODEL,
-                f"output {output.name!r} has no shape and no generated input shows one: "
-                "export the model with its rank at least",
-            )
-    return dataclasses.replace(signature, outputs=tuple(outputs))

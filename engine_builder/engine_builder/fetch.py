@@ -99,7 +99,7 @@ class Fetcher:
     into: Path | None = None
     require_space: Callable[[int], None] = lambda _size: None
     expected: str | None = None
-    _size: int = 0
+    _sizes: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def fetch(self) -> Fetched:
         """Read everything that the source consists of and compare its digest.
@@ -113,12 +113,12 @@ class Fetcher:
         digests = {model.name: digest}
         for name in sorted({r.name for r in references}):
             digests[name] = self._read_external(model, name)
-        self._check_lengths(model.parent, references)
+        self._check_lengths(references)
         found = source.source_digest(model.name, digests)
         if self.expected and found != self.expected:
             raise self._mismatch(found)
         stored = {store.MODEL_FILE if name == model.name else name: d for name, d in digests.items()}
-        return Fetched(sha256=found, model=model.name, files=stored, size=self._size)
+        return Fetched(sha256=found, model=model.name, files=stored, size=sum(self._sizes.values()))
 
     def _references(self, model: PurePosixPath, digest: str) -> Sequence[External]:
         """Parse the model for its external data; a wrong digest is told before a broken file."""
@@ -149,21 +149,23 @@ class Fetcher:
 
     def _read(self, path: PurePosixPath, stored: str) -> str:
         size = source.file_size(self.location, path)
-        left = self.max_bytes - self._size
-        if size > left:
-            raise source.too_large(self.location, self._size + size, self.max_bytes)
+        done = sum(self._sizes.values())
+        if done + size > self.max_bytes:
+            raise source.too_large(self.location, done + size, self.max_bytes)
         target = None
         if self.into is not None:
             self.require_space(size)
             target = self.into / stored
             files.make_directories(target.parent, below=self.into)
-        digest, size = source.read_once(self.location, path, into=target, limit=left, progress=self.progress)
-        self._size += size
+        digest, size = source.read_once(
+            self.location, path, into=target, limit=self.max_bytes - done, progress=self.progress
+        )
+        self._sizes[stored] = size
         return digest
 
-    def _check_lengths(self, folder: PurePosixPath, references: Sequence[External]) -> None:
+    def _check_lengths(self, references: Sequence[External]) -> None:
         for reference in references:
-            size = source.file_size(self.location, folder / reference.name)
+            size = self._sizes[reference.name]
             end = reference.offset + (reference.length or 0)
             if end > size:
                 raise JobError(

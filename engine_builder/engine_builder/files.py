@@ -78,19 +78,17 @@ def sync_directory(path: Path) -> None:
 
 
 def sync_tree(root: Path) -> None:
-    """Flush every file and directory below `root` and itself; modes become what readers need."""
+    """Flush every file and directory below `root`, and itself."""
     for folder, _, names in os.walk(root):
         for path in (Path(folder) / name for name in names):
             if not path.is_symlink():  # its text is part of the directory
                 _sync_file(path)
-        make_directory(Path(folder))
         sync_directory(Path(folder))
 
 
 def _sync_file(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.fchmod(fd, FILE_MODE)
         os.fsync(fd)
     finally:
         os.close(fd)

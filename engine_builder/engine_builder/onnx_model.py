@@ -230,17 +230,12 @@ def _tensor(value: onnx.ValueInfoProto, what: str) -> Tensor:
             f"{what} {value.name!r} has element type {_element(tensor.elem_type)}, "
             "which Triton does not exchange",
         )
-    if not tensor.HasField("shape") and what == "input":
+    if not tensor.HasField("shape"):
         raise JobError(
             Reason.INVALID_MODEL,
-            f"input {value.name!r} has no shape: export the model with its rank at least",
+            f"{what} {value.name!r} has no shape: export the model with its rank at least",
         )
     return Tensor(value.name, TRITON_TYPES[tensor.elem_type], tuple(_size(d) for d in tensor.shape.dim))
-
-
-def has_rank(model: onnx.ModelProto, output: str) -> bool:
-    """Tell whether an output's number of dimensions is known without running the model."""
-    return any(o.name == output and o.type.tensor_type.HasField("shape") for o in model.graph.output)
 
 
 def _element(number: int) -> str:

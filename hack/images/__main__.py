@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from recipe import IMAGES
 def main() -> int:
     """Run the command line; 1 is a build that failed."""
     arguments = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # lets what runs be ended
     builder = Builder(cache(), base_image=arguments.base_image)
     try:
         _check_names(arguments.names)

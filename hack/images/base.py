@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import host
 from progress import run, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SUITE = "bookworm"
 _RECIPE = 1
@@ -31,9 +37,28 @@ def reference() -> str:
     return f"{_NAME}:{SUITE}-{_RECIPE}"
 
 
-def make(folder: Path, *, log: Path) -> Path:
-    """Make the root file system in `folder`, anew, and return it."""
-    shutil.rmtree(folder, ignore_errors=True)
+@contextlib.contextmanager
+def made(folder: Path, *, log: Path) -> Iterator[Path]:
+    """Make the root file system in `folder`, which is gone again afterwards."""
+    _clear(folder)
+    try:
+        _make(folder, log=log)
+        yield folder
+    finally:
+        _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Remove the folder; a killed debootstrap leaves its mounts in it."""
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    for mount in reversed([line.split()[1] for line in mounts]):
+        if mount.startswith(f"{folder}/"):
+            subprocess.run(["umount", mount], check=True)
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _make(folder: Path, *, log: Path) -> None:
     folder.mkdir(parents=True)
     mirror, security = host.debian_mirrors(SUITE)
     say(f"base image: debootstrap {SUITE}, once")
@@ -50,7 +75,6 @@ def make(folder: Path, *, log: Path) -> Path:
     if proxy:
         (folder / "etc/apt/apt.conf.d/90proxy").write_text(proxy, encoding="utf-8")
     _slim(folder)
-    return folder
 
 
 def _slim(folder: Path) -> None:

@@ -7,8 +7,10 @@ import dataclasses
 import fcntl
 import json
 import os
+import re
 import subprocess
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
     from recipe import Image
 
 _KEPT_ARCHIVES = 3
-_KEPT_LAYERS = 120
+_KEPT_LAYERS = 300
 """Images in buildah's storage, intermediate ones included, above which it starts anew."""
+
+_STEP_WIDTH = 90
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +83,7 @@ class Builder:
         host.require_programs(self._log)
         self._log = self._folder / f"logs/{image.name}.log"
         self._log.unlink(missing_ok=True)
+        self._output("rm", "--all")  # containers of builds that were killed; the lock says nobody builds
         self._drop_old_layers()
         self._require_base()
         say(f"{image.name}: building {built.reference}")
@@ -115,9 +120,8 @@ class Builder:
     def _require_base(self) -> None:
         if self._given_base or self._has(self._base):
             return
-        with tempfile.TemporaryDirectory(prefix="triton-operator-base-", dir=self._folder) as folder:
-            root = base.make(Path(folder, "root"), log=self._log)
-            container = self._output("from", "--name", Path(folder).name, "scratch")
+        with base.made(self._folder / "base", log=self._log) as root:
+            container = self._output("from", "scratch")
             try:
                 self._output("add", container, str(root), "/")
                 self._output("config", "--cmd", "/bin/bash", container)
@@ -162,7 +166,9 @@ class Builder:
 
 
 def _step(line: str) -> str | None:
-    """Shorten the lines with which buildah begins an instruction."""
-    if "STEP " not in line:
+    """Shorten the lines with which buildah begins an instruction that takes time."""
+    match = re.match(r"\[(\d+/\d+)\] STEP \S+ ((?:RUN|COPY) .*)", line)
+    if match is None:
         return None
-    return line if len(line) <= 110 else f"{line[:107]}…"  # noqa: PLR2004 - a terminal's width
+    instruction = " ".join(match[2].split())
+    return f"stage {match[1]}: {textwrap.shorten(instruction, _STEP_WIDTH, placeholder=' …')}"

@@ -102,10 +102,17 @@ def _environment() -> Path:
     if not (home / "complete").exists():
         shutil.rmtree(home, ignore_errors=True)
         home.parent.mkdir(parents=True, exist_ok=True)
-        python = f"{sys.version_info.major}.{sys.version_info.minor}"
-        subprocess.run(["uv", "venv", "--quiet", "--python", python, str(home)], check=True)
-        install = ["uv", "pip", "install", "--quiet", "--python", str(home / "bin/python"), "-r", str(LOCK)]
-        subprocess.run(install, check=True)
+        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+        install = [
+            str(home / "bin/python"),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+        ]
+        subprocess.run([*install, "-r", str(LOCK)], check=True)
         (home / "complete").touch()
     return home
 

@@ -18,18 +18,23 @@ class Cache:
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[Place, Object]] = {}
-        self._buried: dict[str, None] = {}  # UIDs in the order of their deletion
+        self._buried: dict[str, int] = {}  # UID → last version, in the order of their deletion
 
     def put(self, obj: Object) -> bool:
-        """Remember an object; return False when it is not newer than what is known."""
+        """Remember an object; return False when it is older than what is known.
+
+        The version that is known already counts as news: after a write of our own the watch
+        brings the very object that we put in, and what depends on it was not told yet.
+        """
         known = self._objects.setdefault(obj["kind"], {})
         place = _place(obj)
         before = known.get(place)
         uid = obj["metadata"]["uid"]
-        if uid in self._buried:
+        if _version(obj) <= self._buried.get(uid, -1):
             return False
-        if before is not None and before["metadata"]["uid"] == uid and _version(obj) <= _version(before):
+        if before is not None and _version(obj) < _version(before):
             return False
+        self._buried.pop(uid, None)  # a watch by labels says "deleted" of what lost its label
         known[place] = obj
         return True
 
@@ -37,12 +42,12 @@ class Cache:
         """Forget a deleted object, but not a later one of the same name."""
         known = self._objects.setdefault(obj["kind"], {})
         uid = obj["metadata"]["uid"]
-        self._bury(uid)
         before = known.get(_place(obj))
-        if before is None or before["metadata"]["uid"] != uid:
-            return False
-        del known[_place(obj)]
-        return True
+        ours = before is not None and before["metadata"]["uid"] == uid
+        self._bury(uid, max(_version(obj), _version(before) if before is not None and ours else -1))
+        if ours:
+            del known[_place(obj)]
+        return ours
 
     def get(self, kind: str, namespace: str, name: str) -> Object | None:
         """Return an object, or None."""
@@ -76,8 +81,8 @@ class Cache:
         vanished = [o for o in self.all(kind) if o["metadata"]["uid"] in known_before - listed]
         return [o for o in vanished if self.remove(o)] + [o for o in objects if self.put(o)]
 
-    def _bury(self, uid: str) -> None:
-        self._buried[uid] = None
+    def _bury(self, uid: str, version: int) -> None:
+        self._buried[uid] = max(version, self._buried.pop(uid, -1))
         while len(self._buried) > _GRAVES:
             del self._buried[next(iter(self._buried))]
 
@@ -91,4 +96,4 @@ def _place(obj: Object) -> Place:
 
 
 def _version(obj: Object) -> int:
-    return int(obj["metadata"]["resourceVersion"])
+    return int(obj["metadata"].get("resourceVersion") or -1)

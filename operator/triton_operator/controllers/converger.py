@@ -18,6 +18,7 @@ from triton_operator.plan.converge import (
     Load,
     Step,
     Unload,
+    Wait,
     ready_versions,
     steps,
 )
@@ -76,9 +77,9 @@ class PodReport:
 
 @dataclasses.dataclass
 class _Failure:
-    """A load that failed: how often, why, and when it may be tried again."""
+    """A step that failed: how often, why, and when it may be taken again."""
 
-    fingerprint: str
+    step: Step
     count: int
     reason: str
     retry_at: float
@@ -143,11 +144,17 @@ class Converger:
         try:
             pause = await self._converge(desired)
         except TritonError as error:
-            self._unreachable += 1
-            self._tell(dataclasses.replace(self.report, models={}, trouble=error.reason))
-            return _pause(UNREACHABLE_SECONDS, self._unreachable)
+            return self._not_asked(error.reason)
+        except Exception as error:  # whatever it is, the pod must be looked at again
+            log.exception("converger failed", extra=about("Pod", self._namespace, self.container.pod))
+            return self._not_asked(f"{type(error).__name__}: {error}")
         self._unreachable = 0
         return pause
+
+    def _not_asked(self, trouble: str) -> float:
+        self._unreachable += 1
+        self._tell(dataclasses.replace(self.report, models={}, trouble=trouble))
+        return _pause(UNREACHABLE_SECONDS, self._unreachable)
 
     async def _converge(self, desired: Desired) -> float:
         index, fingerprints = await self._observe(desired)
@@ -156,8 +163,12 @@ class Converger:
             await self._take(step)
         if todo:
             index, fingerprints = await self._observe(desired)
-        self._tell(self._reported(desired, index, fingerprints))
         left = steps(desired, index, fingerprints)
+        for step in left:
+            if step in todo and self._is_due(step):
+                self._failed(step, "it was answered, but the pod still serves something else")
+        self._failures = {s.model: self._failures[s.model] for s in left if s.model in self._failures}
+        self._tell(self._reported(desired, index, fingerprints))
         if any(self._is_due(step) for step in left):
             return MOVING_SECONDS
         return min([self._interval, *(self._wait_of(step) for step in left)])
@@ -175,24 +186,24 @@ class Converger:
         return index, fingerprints
 
     async def _take(self, step: Step) -> None:
-        if isinstance(step, Unload):
-            await self._timed("unload", step.model, self._triton.unload(step.model))
-        elif isinstance(step, Load):
-            await self._load(step.model, step.desired)
+        try:
+            if isinstance(step, Unload):
+                await self._timed("unload", step.model, self._triton.unload(step.model))
+            elif isinstance(step, Load):
+                await self._load(step.model, step.desired)
+        except TritonRefused as error:
+            self._failed(step, error.reason)
 
     async def _load(self, model: str, desired: DesiredModel) -> None:
-        try:
-            load = self._triton.load(model, desired.config, timeout=self._load_timeout)
-            await self._timed("load", model, load)
-            await self._confirm(model, desired)
-        except TritonRefused as error:
-            before = self._failures.get(model)
-            again = before is not None and before.fingerprint == desired.fingerprint
-            count = before.count + 1 if before is not None and again else 1
-            retry_at = time.monotonic() + _pause(LOAD_RETRY_SECONDS, count)
-            self._failures[model] = _Failure(desired.fingerprint, count, error.reason, retry_at)
-        else:
-            self._failures.pop(model, None)
+        load = self._triton.load(model, desired.config, timeout=self._load_timeout)
+        await self._timed("load", model, load)
+        await self._confirm(model, desired)
+
+    def _failed(self, step: Step, reason: str) -> None:
+        before = self._failures.get(step.model)
+        count = before.count + 1 if before is not None and before.step == step else 1
+        retry_at = time.monotonic() + _pause(LOAD_RETRY_SECONDS, count)
+        self._failures[step.model] = _Failure(step, count, reason, retry_at)
 
     async def _confirm(self, model: str, desired: DesiredModel) -> None:
         """Ask every version itself: a load may answer 200 and have done nothing."""
@@ -226,11 +237,11 @@ class Converger:
         return self._wait_of(step) <= 0
 
     def _wait_of(self, step: Step) -> float:
-        """Return the seconds until a step may be taken: a failed load waits for its turn."""
-        if not isinstance(step, Load):
-            return MOVING_SECONDS if not isinstance(step, Unload) else 0.0
+        """Return the seconds until a step may be taken: one that failed waits for its turn."""
+        if isinstance(step, Wait):
+            return MOVING_SECONDS
         failure = self._failures.get(step.model)
-        if failure is None or failure.fingerprint != step.desired.fingerprint:
+        if failure is None or failure.step != step:
             return 0.0
         return failure.retry_at - time.monotonic()
 
@@ -249,7 +260,7 @@ class Converger:
 
     def _trouble(self, model: str, wanted: DesiredModel) -> str:
         failure = self._failures.get(model)
-        if failure is None or failure.fingerprint != wanted.fingerprint:
+        if failure is None or failure.step != Load(model, wanted):
             return ""
         return f"load failed ({failure.count} times): {failure.reason}"
 

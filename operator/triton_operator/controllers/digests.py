@@ -8,7 +8,7 @@ from triton_operator.controllers.attempts import Work
 from triton_operator.controllers.context import Context
 from triton_operator.plan import jobs, names, versions
 from triton_operator.plan.attempts import Start, Succeeded
-from triton_operator.plan.outcome import Outcome, OutcomeError
+from triton_operator.plan.outcome import Outcome, OutcomeError, Waiting
 from triton_operator.resources.inference_model import InferenceModel
 from triton_operator.resources.model_repository import ModelRepository
 from triton_operator.resources.triton_server import TritonServer
@@ -52,6 +52,9 @@ async def _look_up(ctx: Context, model: InferenceModel, version: Version) -> str
     if isinstance(found, Succeeded):
         if found.report is not None and found.report.sha256:
             return found.report.sha256
+        if found.lost_after > 0:
+            message = f"Job {found.job} has ended well; its answer is being read"
+            return Waiting("Resolving", message, after=min(2.0, found.lost_after))
         found = Start(attempt=found.attempt + 1)  # its pod went before its answer was read
     return await attempts.advance(ctx, work, found)
 

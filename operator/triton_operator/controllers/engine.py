@@ -80,8 +80,11 @@ async def _build(ctx: Context, engine: Engine, repository: ModelRepository) -> O
         if _entry(ctx, engine) is not None:
             _count(ctx, engine, found)
             return Ready("Built", f"in the store of ModelRepository {repository.name}")
-    if isinstance(found, Succeeded):  # it was there, and somebody removed it from the volume
-        found = Start(attempt=found.attempt + 1)
+    if isinstance(found, Succeeded):
+        if found.lost_after > 0:
+            message = f"Job {found.job} has ended well; its engine is about to appear in the store"
+            return Waiting("Building", message, after=min(2.0, found.lost_after))
+        found = Start(attempt=found.attempt + 1)  # somebody removed it from the volume
     if isinstance(found, Failed) and engine.status.job != found.job:
         ctx.metrics.built(engine.spec.backend.value, found.reason, 0.0)
     return await attempts.advance(ctx, work, found)

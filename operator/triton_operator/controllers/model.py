@@ -12,8 +12,8 @@ from triton_operator.controllers.context import Context
 from triton_operator.controllers.queue import Key
 from triton_operator.plan import engines, model_status, triton_workload
 from triton_operator.plan.model_status import ServerView
-from triton_operator.plan.outcome import Outcome, OutcomeError, Stalled
-from triton_operator.plan.versions import Outcomes
+from triton_operator.plan.outcome import Outcome, OutcomeError
+from triton_operator.plan.versions import Outcomes, failed_check
 from triton_operator.resources.engine import Engine
 from triton_operator.resources.inference_model import CheckStatus, InferenceModel
 from triton_operator.resources.triton_server import TritonServer
@@ -54,9 +54,7 @@ async def _reconcile(ctx: Context, model: InferenceModel) -> Outcome:
 async def _ensure_engines(ctx: Context, model: InferenceModel, views: Sequence[ServerView]) -> None:
     """See to it that an Engine object stands for every version, and knows where its source lies now."""
     for repository, build in _builds_by_repository(ctx, model, views):
-        if build.engine is None or (
-            isinstance(build.outcome, Stalled) and build.outcome.reason == "VersionReused"
-        ):
+        if build.engine is None or build.is_reused:
             continue
         version = model.spec.version(build.number)
         body = ctx.cache.get(ENGINE.kind, model.namespace, build.engine.name)
@@ -157,9 +155,7 @@ def _tell_servers(ctx: Context, model: InferenceModel, views: Sequence[ServerVie
     """Let servers take a version back whose answers were found wrong just now."""
     for view in views:
         for number, engine in view.in_tree.items():
-            entry = model.status.version(number)
-            check = entry.check if entry is not None else None
-            if check is not None and check.engine == engine and check.reason != Reason.SUCCEEDED.value:
+            if failed_check(model, number, engine) is not None:
                 ctx.queue.add(Key(TRITON_SERVER.kind, model.namespace, view.name))
 
 

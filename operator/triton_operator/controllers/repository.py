@@ -22,6 +22,13 @@ from triton_operator.resources.model_repository import ModelRepository
 from triton_operator.resources.triton_server import TritonServer
 
 _USERS_FAULTS = frozenset({"ForeignVolume"})
+_STANDING = (
+    (ENGINE, ""),
+    (TRITON_SERVER, ""),
+    (DEPLOYMENT, names.SELECT_OURS),
+    (POD, names.SELECT_OURS),
+)
+"""Kinds whose objects keep something on the volume, and the labels by which ours are found."""
 
 
 async def reconcile(ctx: Context, key: Key) -> float | None:
@@ -122,9 +129,10 @@ async def _sweep(ctx: Context, repository: ModelRepository, found: Snapshot) -> 
     """Remove what no object stands for; looked at twice, the second time at the API server itself."""
     if not sweep.is_needed(_kept(ctx, repository), found):
         return
-    for kind in (ENGINE, TRITON_SERVER):
-        known = ctx.cache.uids(kind.kind)
-        ctx.cache.replace(kind.kind, await ctx.kube.list(kind), known_before=known)
+    for kind, labels in _STANDING:
+        known = frozenset(o["metadata"]["uid"] for o in ctx.cache.all(kind.kind, repository.namespace))
+        listed = await ctx.kube.list(kind, namespace=repository.namespace, labels=labels)
+        ctx.cache.replace(kind.kind, listed, known_before=known)
     request = _kept(ctx, repository)
     place = (repository.namespace, repository.name)
     keeper = ctx.volumes.keeper(place)
@@ -140,20 +148,25 @@ def _kept(ctx: Context, repository: ModelRepository) -> SweepRequest:
     engines = [Engine.parse(body) for body in ctx.cache.all(ENGINE.kind, namespace)]
     servers = [TritonServer.parse(body) for body in ctx.cache.all(TRITON_SERVER.kind, namespace)]
     own_servers = [server for server in servers if server.spec.repository == name]
-    triton_pods = ctx.cache.labelled(POD.kind, namespace, names.labels("triton"))
     releases = {(server.name, server.release) for server in own_servers if server.release is not None}
-    for pod in triton_pods:
-        labels = pod["metadata"]["labels"]
-        if any(server.name == labels.get(names.SERVER) for server in own_servers) and labels.get(
-            names.RELEASE
-        ):
-            releases.add((labels[names.SERVER], labels[names.RELEASE]))
+    own_names = {server.name for server in own_servers}
+    releases |= {(s, r) for s, r in _releases_in_use(ctx, namespace) if s in own_names}
     preparing = ctx.cache.labelled(POD.kind, namespace, names.labels("prepare"))
     return sweep.keep(
         engines=[engine.name for engine in engines if engine.spec.repository == name],
         servers=releases,
         staging=[pod["metadata"]["uid"] for pod in preparing if not pods.has_ended(pod)],
     )
+
+
+def _releases_in_use(ctx: Context, namespace: str) -> set[tuple[str, str]]:
+    """Return the trees (server, release) that pods read, or that pods will read which start now."""
+    labels = names.labels("triton")
+    metadata = [pod["metadata"] for pod in ctx.cache.labelled(POD.kind, namespace, labels)]
+    deployments = ctx.cache.labelled(DEPLOYMENT.kind, namespace, labels)
+    metadata += [deployment["spec"]["template"]["metadata"] for deployment in deployments]
+    found = [each["labels"] for each in metadata]
+    return {(each[names.SERVER], each[names.RELEASE]) for each in found if names.RELEASE in each}
 
 
 async def _write_status(ctx: Context, repository: ModelRepository, outcome: Outcome) -> None:

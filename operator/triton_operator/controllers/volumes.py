@@ -86,7 +86,7 @@ def tree_of(found: Snapshot, *, server: str, release: str) -> TreeState | None:
 def versions_in(tree: TreeState | None, model: str) -> dict[int, str]:
     """Return the versions (number → engine) that a tree has of a model."""
     versions: Mapping[str, str] = tree.models.get(model, {}) if tree is not None else {}
-    return {int(number): engine for number, engine in versions.items()}
+    return {int(number): engine for number, engine in versions.items() if number.isdecimal()}
 
 
 def _content(found: Snapshot) -> object:

@@ -22,6 +22,9 @@ LONGEST_BACKOFF_SECONDS = 300.0
 LONGEST_SOURCE_BACKOFF_SECONDS = 60.0
 """A source that isn't there yet is looked for this often: any order of apply works."""
 
+RESULT_SECONDS = 60.0
+"""A result may be seen so long after its Job has ended: NFS keeps a directory's listing for a minute."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Start:
@@ -42,12 +45,13 @@ class Running:
 
 @dataclasses.dataclass(frozen=True)
 class Succeeded:
-    """The newest Job ended well."""
+    """The newest Job ended well; in `lost_after` seconds a result that isn't found counts as lost."""
 
     job: str
     attempt: int
     report: Report | None
     seconds: float
+    lost_after: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +78,10 @@ def judge(
     if newest is None:
         return Start(attempt=max((attempt_of(j) for j in jobs), default=0) + 1)
     own_pods = [p for p in job_pods if pods.is_owned_by(p, newest["metadata"]["uid"])]
-    if condition(newest, "Complete"):
-        return _succeeded(newest, own_pods)
+    ended = condition(newest, "Complete")
+    # Job and pod come by different watches: a pod that still runs here hasn't told its report yet.
+    if ended is not None and all(map(pods.has_ended, own_pods)):
+        return _succeeded(newest, own_pods, ended=ended, now=now)
     if condition(newest, "Failed") is None:
         return _running(newest, own_pods)
     if generation_of(newest) != generation:
@@ -112,13 +118,21 @@ def backoff(attempt: int, *, longest: float) -> float:
     return float(min(FIRST_BACKOFF_SECONDS * 2 ** min(attempt - 1, 16), longest))
 
 
-def _succeeded(job: Object, own_pods: Sequence[Object]) -> Succeeded:
+def _succeeded(
+    job: Object, own_pods: Sequence[Object], *, ended: Object, now: datetime.datetime
+) -> Succeeded:
     status = job["status"]
     seconds = 0.0
     if status.get("startTime") and status.get("completionTime"):
         seconds = (parse_time(status["completionTime"]) - parse_time(status["startTime"])).total_seconds()
+    since = parse_time(ended.get("lastTransitionTime") or job["metadata"]["creationTimestamp"])
+    patience = max(RESULT_SECONDS, backoff(attempt_of(job), longest=LONGEST_BACKOFF_SECONDS))
     return Succeeded(
-        job=job["metadata"]["name"], attempt=attempt_of(job), report=_report(own_pods), seconds=seconds
+        job=job["metadata"]["name"],
+        attempt=attempt_of(job),
+        report=_report(own_pods),
+        seconds=seconds,
+        lost_after=max(0.0, patience - (now - since).total_seconds()),
     )
 
 

@@ -24,6 +24,8 @@ def holds(desired: Any, live: Any) -> bool:
     Numbers and their text are the same, as quantities and ports go.
     """
     if isinstance(desired, Mapping):
+        if not desired and live is None:
+            return True
         return isinstance(live, Mapping) and all(holds(v, live.get(k)) for k, v in desired.items())
     if isinstance(desired, Sequence) and not isinstance(desired, str):
         if not desired and live is None:

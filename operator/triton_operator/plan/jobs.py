@@ -26,7 +26,7 @@ def prepare(
         f"--repository={podspec.REPOSITORY_MOUNT}",
         f"--engine={engine.metadata.name}",
         f"--key={engine.spec.key}",
-        f"--source={engine.spec.source.uri}",
+        f"--source={podspec.literal(engine.spec.source.uri)}",
         f"--source-root={podspec.SOURCE_MOUNT}",
         f"--sha256={engine.spec.source.sha256}",
         "--staging-uid=$(POD_UID)",
@@ -56,7 +56,11 @@ def resolve(
     """Return the Job that finds out the digest of a version's source."""
     source = uri.parse(version.source.uri)
     base = names.resolve_name(model_uid=model.metadata.uid, number=version.number, uri=version.source.uri)
-    arguments = ["resolve", f"--source={version.source.uri}", f"--source-root={podspec.SOURCE_MOUNT}"]
+    arguments = [
+        "resolve",
+        f"--source={podspec.literal(version.source.uri)}",
+        f"--source-root={podspec.SOURCE_MOUNT}",
+    ]
     labels = {**names.labels("resolve"), names.RESOLVE: base}
     pod = _pod(
         arguments,

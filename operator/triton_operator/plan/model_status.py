@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 
 from triton_operator.plan import versions
@@ -13,6 +14,10 @@ from triton_operator.resources.inference_model import CheckStatus, InferenceMode
 from triton_operator.resources.version import Version, VersionState, VersionStatus
 
 VERSION_MESSAGE_LENGTH = 512
+WAITING_SECONDS = 30.0
+"""What waits behind something that is stalled is looked at again after so long."""
+
+_NOT_LOOKED_AT = Waiting("Reconciling", "not looked at yet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,13 +63,14 @@ def verdict(
 ) -> ModelVerdict:
     """Return the status of a model; `kept_engines` are those whose versions are remembered."""
     listed = sorted(model.spec.versions, key=lambda version: version.number)
-    outcomes = {version.number: _version_outcome(model, version.number, views) for version in listed}
+    found = {v.number: [_on_server(model, v.number, view) for view in views] for v in listed}
+    outcomes = {number: worst(each) or _NOT_LOOKED_AT for number, each in found.items()}
     entries = [_entry(model, version, views, outcomes[version.number]) for version in listed]
     entries += _removed(model, views, kept_engines)
     numbers = sorted({*outcomes, *(number for view in views for number in view.in_tree)})
     serving = tuple(number for number in numbers if _is_served(number, views))
     return ModelVerdict(
-        outcome=_overall(model, outcomes, views),
+        outcome=_overall(model, outcomes, views, everything=list(itertools.chain(*found.values()))),
         versions=tuple(sorted(entries, key=lambda entry: entry.number)),
         serving=serving,
     )
@@ -82,18 +88,7 @@ def unchecked(model: InferenceModel, view: ServerView) -> list[tuple[int, str, s
 
 
 def _is_checked(model: InferenceModel, number: int, engine: str) -> bool:
-    entry = model.status.version(number)
-    check = entry.check if entry is not None else None
-    return (
-        check is not None
-        and check.engine == engine
-        and check.minimum_cosine == model.spec.check.minimum_cosine
-    )
-
-
-def _version_outcome(model: InferenceModel, number: int, views: Sequence[ServerView]) -> Outcome:
-    found = [_on_server(model, number, view) for view in views]
-    return worst(found) or Waiting("Reconciling", "not looked at yet")
+    return versions.check_of(model, number, engine) is not None
 
 
 def _on_server(model: InferenceModel, number: int, view: ServerView) -> Outcome:
@@ -139,7 +134,9 @@ def _entry(
     number = version.number
     before = model.status.version(number)
     found = [build for view in views for build in view.builds if build.number == number]
-    engines = tuple(dict.fromkeys(str(build.engine.name) for build in found if build.engine))
+    engines = tuple(dict.fromkeys(str(b.engine.name) for b in found if b.engine and not b.is_reused))
+    if before and any(build.is_reused for build in found):  # the number stays bound to what it meant
+        engines = before.engines
     recorded = before.content_digest if before else None
     if recorded is None and any(build.is_ready for build in found):
         recorded = versions.content(model, version)
@@ -208,9 +205,14 @@ def _is_served(number: int, views: Sequence[ServerView]) -> bool:
     return bool(having) and all(view.ready_pods(number) >= view.wanted_pods for view in having)
 
 
-def _overall(model: InferenceModel, outcomes: Mapping[int, Outcome], views: Sequence[ServerView]) -> Outcome:
-    found = list(outcomes.values())
-    top = worst(found)
+def _overall(
+    model: InferenceModel,
+    outcomes: Mapping[int, Outcome],
+    views: Sequence[ServerView],
+    *,
+    everything: list[Outcome],
+) -> Outcome:
+    top = worst(list(outcomes.values()))
     if top is None or isinstance(top, Ready):
         numbers = ",".join(map(str, outcomes))
         ready = sum(min((view.ready_pods(n) for n in outcomes), default=0) for view in views)
@@ -220,9 +222,11 @@ def _overall(model: InferenceModel, outcomes: Mapping[int, Outcome], views: Sequ
         return Ready("Served", f"{noun} {numbers} served by {ready}/{wanted} pods of {servers}")
     number = next(number for number, outcome in outcomes.items() if outcome is top)
     message = f"version {number}: {top.message}"
+    after = earliest(everything)
     if isinstance(top, Stalled):
-        return Stalled(top.reason, message, after=earliest(found))
-    return Waiting(top.reason, message, after=earliest(found))
+        waits = any(isinstance(outcome, Waiting) for outcome in everything)
+        return Stalled(top.reason, message, after=after or (WAITING_SECONDS if waits else None))
+    return Waiting(top.reason, message, after=after)
 
 
 def with_check(model: InferenceModel, number: int, check: CheckStatus) -> tuple[VersionStatus, ...]:

@@ -68,6 +68,11 @@ def resources(settings: PodSettings, *, cpu: str, memory: str) -> Manifest:
     return {"requests": {"cpu": cpu, "memory": memory}}
 
 
+def literal(text: str) -> str:
+    """Return a text of the user's for `args` or `env`, where Kubernetes replaces `$(NAME)`."""
+    return text.replace("$", "$$")
+
+
 def claim_volume(name: str, claim: str, *, read_only: bool) -> Manifest:
     """Return a volume of a PersistentVolumeClaim."""
     source: Manifest = {"claimName": claim}

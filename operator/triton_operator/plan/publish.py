@@ -45,7 +45,8 @@ def engines_of(
     spec lists is confirmed on every pod. Versions with wrong answers leave at once.
     """
     found = tuple(found)
-    failed = {b.number for b in found if b.engine and versions.failed_check(model, b.number, b.engine.name)}
+    candidates = {*current.items(), *((b.number, str(b.engine.name)) for b in found if b.engine)}
+    failed = {number for number, engine in candidates if versions.failed_check(model, number, engine)}
     good = {b.number: str(b.engine.name) for b in found if b.engine and b.is_ready and b.number not in failed}
     if {b.number for b in found} <= confirmed & good.keys():
         return good

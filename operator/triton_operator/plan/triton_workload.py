@@ -94,7 +94,7 @@ def _container(server: TritonServer, *, release: str, secret: str) -> Manifest:
         "args": _arguments(server, release=release),
         "env": [
             {"name": "TRITON_CONTROL_KEY", "valueFrom": key},
-            *({"name": variable.name, "value": variable.value} for variable in spec.env),
+            *({"name": each.name, "value": podspec.literal(each.value)} for each in spec.env),
         ],
         "ports": [
             {"name": "http", "containerPort": HTTP_PORT},

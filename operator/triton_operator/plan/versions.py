@@ -11,7 +11,9 @@ from triton_operator.plan.names import EngineKey, EngineName
 from triton_operator.plan.outcome import Outcome, Ready, Stalled, Waiting
 from triton_operator.resources.engine import engine_name
 from triton_operator.resources.inference_model import InferenceModel
-from triton_operator.resources.version import Version, VersionState, VersionStatus
+from triton_operator.resources.version import CheckStatus, Version, VersionState, VersionStatus
+
+VERSION_REUSED = "VersionReused"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Build:
     def is_ready(self) -> bool:
         """Tell whether pods can be given this version."""
         return isinstance(self.outcome, Ready)
+
+    @property
+    def is_reused(self) -> bool:
+        """Tell whether the number belongs to other content already."""
+        return self.outcome.reason == VERSION_REUSED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +120,7 @@ def builds(
         )
         for version in sorted(model.spec.versions, key=lambda version: version.number)
     ]
-    return _with_one_signature(found, in_tree)
+    return _with_one_signature(found, in_tree, store)
 
 
 def _build(
@@ -155,18 +162,23 @@ def _reused(
         f"version {number} once meant other content or another build; what a number means never changes: "
         f"list the new content under a number that was never used"
     )
-    return Stalled("VersionReused", message)
+    return Stalled(VERSION_REUSED, message)
 
 
-def _with_one_signature(found: list[Build], in_tree: Mapping[int, str]) -> tuple[Build, ...]:
-    """Fail the versions whose signature differs from that of the version that came first."""
-    ready = [build for build in found if build.is_ready]
-    first = min(ready, key=lambda build: (build.number not in in_tree, build.number), default=None)
-    if first is None or first.signature is None:
+def _with_one_signature(found: list[Build], in_tree: Mapping[int, str], store: Snapshot) -> tuple[Build, ...]:
+    """Fail the versions whose signature differs from that of the version that came first.
+
+    What the tree has came before all others, even if the spec no longer lists it: it serves
+    until they do, and under one configuration with them.
+    """
+    known = {n: store.engines[e].signature for n, e in in_tree.items() if e in store.engines}
+    known = known or {b.number: b.signature for b in found if b.is_ready and b.signature is not None}
+    if not known:
         return tuple(found)
-    wanted = comparable(first.signature)
+    first = min(known)
+    wanted = comparable(known[first])
     return tuple(
-        _mismatch(build, first.number)
+        _mismatch(build, first)
         if build.is_ready and build.signature is not None and comparable(build.signature) != wanted
         else build
         for build in found
@@ -189,12 +201,21 @@ def comparable(signature: Signature) -> object:
     ]
 
 
-def failed_check(model: InferenceModel, number: int, engine: str) -> Stalled | None:
-    """Return why a version's answers were found wrong, as long as neither engine nor limit changed."""
+def check_of(model: InferenceModel, number: int, engine: str) -> CheckStatus | None:
+    """Return the check that speaks for an engine, as long as neither it nor the limit changed.
+
+    Engines of one version in several repositories have the same content: one check is for all.
+    """
     entry = model.status.version(number)
     check = entry.check if entry is not None else None
-    if check is None or check.reason == Reason.SUCCEEDED.value:
+    if entry is None or check is None or check.minimum_cosine != model.spec.check.minimum_cosine:
         return None
-    if check.engine != engine or check.minimum_cosine != model.spec.check.minimum_cosine:
+    return check if check.engine == engine or {check.engine, engine} <= {*entry.engines} else None
+
+
+def failed_check(model: InferenceModel, number: int, engine: str) -> Stalled | None:
+    """Return why a version's answers were found wrong."""
+    check = check_of(model, number, engine)
+    if check is None or check.reason == Reason.SUCCEEDED.value:
         return None
     return Stalled(check.reason, check.message or "the answers differ from those of the source")

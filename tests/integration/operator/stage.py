@@ -16,6 +16,7 @@ from tests.onnx_models import SIZE, write_multiply
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from tests.builders import Builder
@@ -136,10 +137,10 @@ class Stage:
             response = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=10)
         return int(response.model_version), np.frombuffer(response.raw_output_contents[0], dtype=np.float32)
 
-    def served_factors(self, model: str) -> dict[str, float | None]:
+    def served_factors(self, model: str, *, pods: Iterable[str] | None = None) -> dict[str, float | None]:
         """Return by pod what the highest version of a `multiply` model multiplies by; None: not served."""
         factors: dict[str, float | None] = {}
-        for pod in self.tritons():
+        for pod in self.tritons() if pods is None else pods:
             factors[pod] = None
             with contextlib.suppress(grpc.RpcError):
                 factors[pod] = float(self.answer(pod, model)[1][0])

@@ -109,7 +109,7 @@ def test_hanging_pod_holds_up_nobody(stage: Stage) -> None:
     stage.apply(a_model("later").with_version(1, stage.put_model("later.onnx", 5.0)))
 
     def other_pod_serves() -> None:
-        assert stage.answer(other, "later")[1][0] == 5.0
+        assert stage.served_factors("later", pods=[other]) == {other: 5.0}
 
     eventually(other_pod_serves, within=40, because=stage.explain)
     stage.tritons()[hanging].faults.hang = False

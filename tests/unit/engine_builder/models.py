@@ -84,7 +84,9 @@ def a_constant(name: str, array: Any) -> TensorProto:
     return numpy_helper.from_array(np.asarray(array), name)
 
 
-def an_engine(layout: Layout, name: str = ENGINE, *, key: str = KEY, content: bytes = b"model") -> StoreManifest:
+def an_engine(
+    layout: Layout, name: str = ENGINE, *, key: str = KEY, content: bytes = b"model"
+) -> StoreManifest:
     """Put a complete entry into the store, without any model library."""
     layout.make()
     with store.staging(layout, f"make-{name}") as place:
@@ -107,7 +109,9 @@ def a_draft(name: str = ENGINE, *, key: str = KEY) -> StoreManifest:
 
 def a_manifest(**models: Any) -> TreeManifest:
     """Build a manifest: name → (config, {version: engine})."""
-    return TreeManifest(tuple(ModelTree(name, config, versions) for name, (config, versions) in models.items()))
+    return TreeManifest(
+        tuple(ModelTree(name, config, versions) for name, (config, versions) in models.items())
+    )
 
 
 def everything(root: Path) -> dict[str, tuple[str, int]]:

@@ -6,10 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-
-from engine_builder import onnx_model, runtime
-from engine_builder.contract import Reason, Tensor
-from engine_builder.errors import JobError
 from tests.unit.engine_builder.models import (
     LIGHT,
     a_constant,
@@ -19,6 +15,10 @@ from tests.unit.engine_builder.models import (
     saved,
     value,
 )
+
+from engine_builder import onnx_model, runtime
+from engine_builder.contract import Reason, Tensor
+from engine_builder.errors import JobError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,7 +84,11 @@ def test_the_checker_refuses_a_graph_that_is_not_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("node", "opsets", "expected"),
     [
-        (helper.make_node("Foo", ["x"], ["y"], name="mine", domain="acme"), [("", 17), ("acme", 1)], "acme::Foo"),
+        (
+            helper.make_node("Foo", ["x"], ["y"], name="mine", domain="acme"),
+            [("", 17), ("acme", 1)],
+            "acme::Foo",
+        ),
         (helper.make_node("Foo", ["x"], ["y"], name="mine"), [("", 17)], "Foo"),
     ],
 )
@@ -121,15 +125,19 @@ def test_an_opset_of_the_future_says_what_is_supported(tmp_path: Path) -> None:
 
 def test_messages_of_the_runtime_name_no_source_file_of_its_own() -> None:
     raw = (
-        "[ONNXRuntimeError] : 1 : FAIL : /onnxruntime_src/onnxruntime/core/graph/model.cc:256 onnxruntime::Model"
-        "::Model(onnx::ModelProto&&, const int&) Unsupported model IR version: 99, max supported IR version: 13\n"
+        "[ONNXRuntimeError] : 1 : FAIL : /onnxruntime_src/onnxruntime/core/graph/model.cc:256 "
+        "onnxruntime::Model::Model(onnx::ModelProto&&, const int&) Unsupported model IR version: 99, "
+        "max supported IR version: 13\n"
     )
     assert runtime.clean(raw) == "Unsupported model IR version: 99, max supported IR version: 13"
 
 
 def test_a_signature_names_inputs_that_are_not_weights_and_keeps_their_order() -> None:
     model = a_model(
-        [helper.make_node("Add", ["b", "w"], ["s"]), helper.make_node("Cast", ["s"], ["y"], to=TensorProto.FLOAT16)],
+        [
+            helper.make_node("Add", ["b", "w"], ["s"]),
+            helper.make_node("Cast", ["s"], ["y"], to=TensorProto.FLOAT16),
+        ],
         inputs=[value("b", shape=("batch", 4)), value("w"), value("a", TensorProto.STRING, (None,))],
         outputs=[value("y", TensorProto.FLOAT16, ("batch", 4)), value("s", shape=("batch", 4))],
         initializers=[a_constant("w", np.zeros((1, 4), np.float32))],
@@ -145,6 +153,7 @@ def test_every_triton_type_is_read(kind: int) -> None:
     assert onnx_model.signature(model).inputs[0].datatype == onnx_model.TRITON_TYPES[kind]
 
 
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
 @pytest.mark.parametrize(
     ("inputs", "hint"),
     [
@@ -153,8 +162,8 @@ def test_every_triton_type_is_read(kind: int) -> None:
         ([helper.make_tensor_value_info("x", TensorProto.FLOAT, None)], "no shape"),
     ],
 )
-def test_what_triton_cannot_exchange_is_explained(inputs: Any, hint: str) -> None:
-    reason, message = _fault(onnx_model.signature, a_model(inputs=inputs))
+def test_what_triton_cannot_exchange_is_explained(inputs: Any, hint: str, side: str) -> None:
+    reason, message = _fault(onnx_model.signature, a_model(**{side: inputs}))
     assert reason is Reason.INVALID_MODEL
     assert hint in message
     assert "'x'" in message
@@ -163,10 +172,16 @@ def test_what_triton_cannot_exchange_is_explained(inputs: Any, hint: str) -> Non
 def test_external_data_is_found_wherever_a_tensor_can_stand(tmp_path: Path) -> None:
     """Constants, branches, bodies of loops, functions, sparse tensors: each names its own file."""
     branch = helper.make_graph(
-        [helper.make_node("Constant", [], ["c"], value=external_tensor("c", "branch.bin"))], "b", [], [value("c")]
+        [helper.make_node("Constant", [], ["c"], value=external_tensor("c", "branch.bin"))],
+        "b",
+        [],
+        [value("c")],
     )
     inner = helper.make_graph(
-        [helper.make_node("If", ["flag"], ["d"], then_branch=branch, else_branch=branch)], "l", [], [value("d")]
+        [helper.make_node("If", ["flag"], ["d"], then_branch=branch, else_branch=branch)],
+        "l",
+        [],
+        [value("d")],
     )
     function = helper.make_function(
         "acme",

@@ -8,6 +8,12 @@ from pathlib import Path, PurePosixPath
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.engine_builder.models import (
+    a_model,
+    a_model_with_external_data,
+    saved,
+    saved_with_external_data,
+)
 
 from engine_builder import source
 from engine_builder.contract import Reason
@@ -15,12 +21,6 @@ from engine_builder.errors import JobError
 from engine_builder.fetch import Fetched, Fetcher, locate
 from engine_builder.onnx_model import externals
 from engine_builder.progress import Progress
-from tests.unit.engine_builder.models import (
-    a_model,
-    a_model_with_external_data,
-    saved,
-    saved_with_external_data,
-)
 
 
 def _fetch(
@@ -62,7 +62,7 @@ def test_a_file_and_its_directory_are_the_same_source(root: Path, tmp_path: Path
 def test_a_source_with_external_data_has_the_digest_that_sha256sum_makes(root: Path, tmp_path: Path) -> None:
     folder = saved_with_external_data(tmp_path / "big", "weights/w 1.bin").parent
     (folder / "unrelated.txt").write_text("not part of the source")
-    listing = subprocess.run(
+    listing = subprocess.run(  # noqa: S602 - the line that the documentation gives
         "sha256sum model.onnx 'weights/w 1.bin' | LC_ALL=C sort | sha256sum",
         shell=True,
         cwd=folder,
@@ -73,7 +73,9 @@ def test_a_source_with_external_data_has_the_digest_that_sha256sum_makes(root: P
     assert _fetch(str(folder), root).sha256 == listing.split()[0]
 
 
-@given(st.dictionaries(st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1), st.integers()))
+@given(
+    st.dictionaries(st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1), st.integers())
+)
 def test_a_listing_digest_depends_on_every_name_and_content(files: dict[str, int]) -> None:
     digests = {name: hashlib.sha256(str(number).encode()).hexdigest() for name, number in files.items()}
     digest = source.listing_digest(digests)
@@ -84,7 +86,8 @@ def test_a_listing_digest_depends_on_every_name_and_content(files: dict[str, int
 
 
 @pytest.mark.parametrize(
-    "path", ["../secret.onnx", "det/../../secret.onnx", "/etc/passwd", "..", "det/1/..", "a\\b", "a\nb", "a\0b"]
+    "path",
+    ["../secret.onnx", "det/../../secret.onnx", "/etc/passwd", "..", "det/1/..", "a\\b", "a\nb", "a\0b"],
 )
 def test_a_path_that_could_leave_the_source_is_refused(root: Path, path: str) -> None:
     assert _refused(f"pvc://models/{path}", root)[0] is Reason.UNSAFE_SOURCE
@@ -103,7 +106,9 @@ def test_whatever_path_is_safe_stays_below_its_root(text: str) -> None:
 @pytest.mark.parametrize("where", ["det/1/link.onnx", "det/link/model.onnx", "link/1/model.onnx"])
 def test_a_link_at_any_component_is_refused(root: Path, where: str) -> None:
     part = Path(*Path(where).parts[: [p.startswith("link") for p in Path(where).parts].index(True) + 1])
-    real = root / str(part).replace("link.onnx", "model.onnx").replace("det/link", "det/1").replace("link", "det")
+    real = root / str(part).replace("link.onnx", "model.onnx").replace("det/link", "det/1").replace(
+        "link", "det"
+    )
     (root / part).symlink_to(real)
     reason, message = _refused(f"pvc://models/{where}", root)
     assert reason is Reason.UNSAFE_SOURCE

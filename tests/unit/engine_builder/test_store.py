@@ -4,11 +4,11 @@ import stat
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.unit.engine_builder.models import ENGINE, KEY, a_draft, an_engine
 
 from engine_builder import files, store
 from engine_builder.contract import Reason, StoreManifest
 from engine_builder.errors import Cancelled, JobError
-from tests.unit.engine_builder.models import ENGINE, KEY, a_draft, an_engine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,10 +119,15 @@ def test_whatever_ends_an_attempt_its_staging_goes(layout: Layout, error: type[B
     (layout.staging / "uid").mkdir()
     (layout.staging / "uid/of an earlier container").touch()
     reason = (Reason.INVALID_MODEL, "no") if error is JobError else ()
-    with pytest.raises(error), store.staging(layout, "uid") as place:
-        assert list(place.iterdir()) == []
-        files.write_file(place / "half", b"")
-        raise error(*reason)
+
+    def attempt() -> None:
+        with store.staging(layout, "uid") as place:
+            assert list(place.iterdir()) == []
+            files.write_file(place / "half", b"")
+            raise error(*reason)
+
+    with pytest.raises(error):
+        attempt()
     assert list(layout.staging.iterdir()) == []
 
 

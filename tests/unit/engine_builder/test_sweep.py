@@ -5,11 +5,11 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.unit.engine_builder.models import ENGINE, a_manifest, an_engine
 
 from engine_builder import sweep, tree
 from engine_builder.contract import SweepRequest
 from engine_builder.tree import Tree
-from tests.unit.engine_builder.models import ENGINE, a_manifest, an_engine
 
 if TYPE_CHECKING:
     from engine_builder.volume import Layout
@@ -41,7 +41,9 @@ def test_half_an_entry_that_nobody_lists_goes(layout: Layout) -> None:
     assert sweep.sweep(layout, NOTHING).engines == ("half",)
 
 
-@pytest.mark.parametrize("text", ["../../../../store/{}", "/repository/store/{}/", "../../../../store/{}/model.onnx"])
+@pytest.mark.parametrize(
+    "text", ["../../../../store/{}", "/repository/store/{}/", "../../../../store/{}/model.onnx"]
+)
 def test_a_link_made_by_hand_keeps_its_engine(layout: Layout, text: str) -> None:
     an_engine(layout)
     (layout.servers / "s/26.07/m").mkdir(parents=True)
@@ -69,7 +71,9 @@ def test_staging_goes_when_it_is_old_and_nobody_lists_it(layout: Layout) -> None
     assert sweep.list_staging(layout) == ["busy", "listed", "young"]
 
 
-def test_an_interrupted_sweep_is_finished_by_the_next(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_sweep_is_finished_by_the_next(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     an_engine(layout)
     target = Tree(layout, "s", "26.07")
     tree.apply(target, a_manifest(m=("c", {"1": ENGINE})))

@@ -28,7 +28,9 @@ def test_a_token_admits_its_own_request(method: str, path: str, body: bytes) -> 
 def test_a_token_changed_anywhere_admits_nothing(data: st.DataObject) -> None:
     token = _sign()
     position = data.draw(st.integers(0, len(token) - 1))
-    other = data.draw(st.characters(min_codepoint=33, max_codepoint=0x2FF).filter(lambda c: c != token[position]))
+    other = data.draw(
+        st.characters(min_codepoint=33, max_codepoint=0x2FF).filter(lambda c: c != token[position])
+    )
     assert _verify(token[:position] + other + token[position + 1 :]) is not None
 
 

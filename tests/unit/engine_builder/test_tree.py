@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.engine_builder.models import a_manifest, an_engine, everything
 
 from engine_builder import sweep, tree
 from engine_builder.contract import ModelTree, SweepRequest, TreeManifest
 from engine_builder.errors import Refused
 from engine_builder.tree import Tree
 from engine_builder.volume import Layout
-from tests.unit.engine_builder.models import a_manifest, an_engine, everything
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,8 +62,12 @@ _MANIFESTS = st.lists(
 ).map(lambda models: TreeManifest(tuple(models)))
 
 _LINK = "../../../../store/"
-_THINGS = st.sampled_from(["file", "directory", "full directory", "good link", "dangling link", "link out", "config"])
-_PLACES = st.sampled_from(["", "alpha", "beta", "junk", "alpha/1", "alpha/2", "alpha/config.pbtxt", "beta/x", "beta/1"])
+_THINGS = st.sampled_from(
+    ["file", "directory", "full directory", "good link", "dangling link", "link out", "config"]
+)
+_PLACES = st.sampled_from(
+    ["", "alpha", "beta", "junk", "alpha/1", "alpha/2", "alpha/config.pbtxt", "beta/x", "beta/1"]
+)
 
 
 def _put(root: Path, place: str, thing: str) -> None:
@@ -85,7 +89,11 @@ def _put(root: Path, place: str, thing: str) -> None:
             (path / "inner").mkdir()
             (path / "inner/file").touch()
     else:
-        target = {"good link": _LINK + ENGINES[1], "dangling link": _LINK + "gone", "link out": "/nowhere/outside"}[thing]
+        target = {
+            "good link": _LINK + ENGINES[1],
+            "dangling link": _LINK + "gone",
+            "link out": "/nowhere/outside",
+        }[thing]
         path.symlink_to(target)
 
 
@@ -165,9 +173,11 @@ def _assert_servable(target: Tree, before: TreeManifest, after: TreeManifest) ->
             assert (target.root / name / version / "MANIFEST").exists()
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(before=_MANIFESTS, after=_MANIFESTS)
-def test_a_crash_after_any_operation_leaves_what_triton_can_serve(before: TreeManifest, after: TreeManifest) -> None:
+def test_a_crash_after_any_operation_leaves_what_triton_can_serve(
+    before: TreeManifest, after: TreeManifest
+) -> None:
     for operations in itertools.count():
         with a_tree() as target:
             tree.apply(target, before)
@@ -184,25 +194,31 @@ def test_a_crash_after_any_operation_leaves_what_triton_can_serve(before: TreeMa
                 return
 
 
-def test_a_version_is_added_before_the_config_names_it_and_removed_after(
+def test_everything_is_added_before_anything_is_removed(
     server_tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tree.apply(server_tree, a_manifest(m=("old", {"1": ENGINES[0]})))
-    seen = []
+    """A version before the config that names it; removals last, over all models."""
+    old = a_manifest(gone=("c", {"1": ENGINES[0]}), m=("old", {"1": ENGINES[0]}))
+    new = a_manifest(m=("new", {"2": ENGINES[1]}), z=("c", {"1": ENGINES[2]}))
+    tree.apply(server_tree, old)
+    seen: list[tuple[set[str], str]] = []
     real = os.rename
 
     def watch(source: Any, target: Any, **kwargs: Any) -> None:
         real(source, target, **kwargs)
-        model = server_tree.root / "m"
-        seen.append((sorted(p.name for p in model.iterdir()), (model / "config.pbtxt").read_text()))
+        found = {str(p.relative_to(server_tree.root)) for p in server_tree.root.glob("*/[0-9]*")}
+        seen.append((found, (server_tree.root / "m/config.pbtxt").read_text()))
 
     monkeypatch.setattr(os, "rename", watch)
-    tree.apply(server_tree, a_manifest(m=("new", {"2": ENGINES[1]})))
-    assert seen[:3] == [
-        (["1", "2", "config.pbtxt"], "old"),
-        (["1", "2", "config.pbtxt"], "new"),
-        (["2", "config.pbtxt"], "new"),
+    tree.apply(server_tree, new)
+    assert [found for found, _ in seen[:5]] == [
+        {"gone/1", "m/1", "m/2"},
+        {"gone/1", "m/1", "m/2"},
+        {"gone/1", "m/1", "m/2", "z/1"},
+        {"gone/1", "m/2", "z/1"},
+        {"m/2", "z/1"},
     ]
+    assert [config for _, config in seen[:2]] == ["old", "new"]
 
 
 def test_what_did_not_change_keeps_its_time(server_tree: Tree) -> None:
@@ -256,7 +272,9 @@ def test_damage_shows_as_an_empty_revision(server_tree: Tree) -> None:
     assert tree.state(server_tree).revision == manifest.revision
 
 
-def test_a_release_directory_that_is_a_link_is_replaced_not_followed(server_tree: Tree, tmp_path: Path) -> None:
+def test_a_release_directory_that_is_a_link_is_replaced_not_followed(
+    server_tree: Tree, tmp_path: Path
+) -> None:
     (tmp_path / "precious").touch()
     server_tree.root.parent.mkdir()
     server_tree.root.symlink_to(tmp_path)

@@ -107,7 +107,8 @@ def test_a_half_written_file_never_has_the_final_name(small_volume: Layout) -> N
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5Ki"), (9.8 * (1 << 30), "9.8Gi"), (2**50, "1024.0Ti")]
+    ("size", "text"),
+    [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5Ki"), (9.8 * (1 << 30), "9.8Gi"), (2**50, "1024.0Ti")],
 )
 def test_sizes_read_as_people_write_them(size: float, text: str) -> None:
     assert files.human(size) == text

@@ -1,0 +1,1 @@
+"""`make demo`: from an empty cluster to right answers from real Triton pods."""

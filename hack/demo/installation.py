@@ -1,0 +1,98 @@
+"""Install the chart and the quickstart, and remove them again."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from demo.command import output
+from demo.errors import DemoError
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "triton-operator"
+CRDS = ROOT / "crds"
+QUICKSTART = ROOT / "examples" / "quickstart"
+RELEASE = "triton-operator"
+SAMPLE_JOB = "sample-models"
+"""The Job of the quickstart that fills a volume with sample models."""
+OPERATOR_NAMESPACE = "triton-operator-system"
+
+Images = Mapping[str, str]
+"""Reference of each image, by name: operator, engine-builder, triton-cpu."""
+
+
+def read_images(path: Path) -> Images:
+    """Read the file that `make images` writes.
+
+    Raises:
+        DemoError: it is not there, or not complete.
+    """
+    try:
+        found = json.loads(path.read_text())
+        return {name: found[name]["reference"] for name in ("operator", "engine-builder", "triton-cpu")}
+    except (OSError, ValueError, KeyError) as error:
+        raise DemoError(f"{path} does not name the images ({error!r}): run `make images`") from error
+
+
+def install_operator(images: Images) -> None:
+    """Install or upgrade the chart, and wait until the operator runs."""
+    # Helm installs a chart's CRDs, but never upgrades them.
+    output(["kubectl", "apply", "--server-side", "--force-conflicts", "--filename", str(CRDS)])
+    values = ["--values", "-"]
+    command = ["helm", "upgrade", "--install", RELEASE, str(CHART), "--namespace", OPERATOR_NAMESPACE]
+    options = ["--create-namespace", "--wait", "--timeout", "180s", *values]
+    output([*command, *options], stdin=json.dumps(chart_values(images)))
+
+
+def chart_values(images: Images) -> Mapping[str, object]:
+    """Return the chart's values that name the images."""
+    return {
+        "image": dict(zip(("repository", "tag"), split_reference(images["operator"]), strict=True)),
+        "engineBuilder": {
+            "image": dict(zip(("repository", "tag"), split_reference(images["engine-builder"]), strict=True))
+        },
+    }
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Return repository and tag of an image reference."""
+    repository, _, tag = reference.rpartition(":")
+    return repository, tag
+
+
+def apply_quickstart(images: Images, namespace: str) -> None:
+    """Apply the quickstart with these images."""
+    manifests = json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    output(["kubectl", "apply", "--filename", "-"], stdin=manifests)
+    with tempfile.TemporaryDirectory(prefix="quickstart-") as folder:
+        copy = Path(folder) / "quickstart"
+        shutil.copytree(QUICKSTART, copy)
+        _set_images(copy / "kustomization.yaml", images)
+        _remove_outdated_job(namespace, image=images["engine-builder"])
+        output(["kubectl", "apply", "--namespace", namespace, "--kustomize", str(copy)])
+
+
+def _set_images(path: Path, images: Images) -> None:
+    """Do what `kustomize edit set image` does; kubectl has no such command."""
+    kustomization = yaml.safe_load(path.read_text())
+    for entry in kustomization["images"]:
+        entry["newName"], entry["newTag"] = split_reference(images[entry["name"]])
+    path.write_text(json.dumps(kustomization))  # with quotes: a tag may look like a number
+
+
+def _remove_outdated_job(namespace: str, *, image: str) -> None:
+    """Remove the Job of an earlier demo that ran another image: a Job's template cannot be changed."""
+    job = ["job", SAMPLE_JOB, "--namespace", namespace, "--ignore-not-found"]
+    path = "jsonpath={.spec.template.spec.containers[0].image}"
+    if output(["kubectl", "get", *job, "--output", path]) not in {"", image}:
+        output(["kubectl", "delete", *job])
+
+
+def remove(namespace: str) -> None:
+    """Remove the quickstart and the operator; the CRDs stay, as `helm uninstall` leaves them."""
+    output(["kubectl", "delete", "namespace", namespace, "--ignore-not-found", "--timeout", "120s"])
+    output(["helm", "uninstall", RELEASE, "--namespace", OPERATOR_NAMESPACE, "--ignore-not-found", "--wait"])
+    output(["kubectl", "delete", "namespace", OPERATOR_NAMESPACE, "--ignore-not-found", "--timeout", "120s"])

@@ -1,0 +1,101 @@
+"""The closing tables, how to look further, and what helps when something is wrong."""
+
+import os
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from demo.cluster import KINDS, Cluster, condition
+from demo.command import output
+from demo.errors import DemoError
+from demo.installation import OPERATOR_NAMESPACE
+from demo.milestones import Target
+from demo.requests import Outcome
+
+LOG_LINES = 30
+LONG_ENOUGH_MS = 0.05
+
+
+def stages_table(stages: Sequence[tuple[str, float, float]]) -> Table:
+    """Return when each stage was reached."""
+    table = Table(
+        "stage", title="From apply to Ready (as seen from here, twice a second)", title_justify="left"
+    )
+    table.add_column("at second", justify="right")
+    table.add_column("after the one before", justify="right")
+    for name, second, after in stages:
+        table.add_row(name, f"{second:.1f}", f"{after:.1f}")
+    return table
+
+
+def steps_table(steps: Sequence[tuple[str, str, float]]) -> Table:
+    """Return what the Jobs did, by their own clock."""
+    table = Table("Job", "step", title="Inside the Jobs, by their own reports", title_justify="left")
+    table.add_column("seconds", justify="right")
+    for job, step, seconds in steps:
+        table.add_row(job, step, f"{seconds:.2f}")
+    return table
+
+
+def requests_table(outcomes: Sequence[Outcome]) -> Table:
+    """Return how the requests went."""
+    table = Table("to", "over", title="Requests, one after the other", title_justify="left")
+    for heading in ("sent", "right", "largest error", "p50 ms", "p99 ms"):
+        table.add_column(heading, justify="right")
+    for outcome in outcomes:
+        table.add_row(
+            outcome.endpoint,
+            outcome.protocol,
+            str(outcome.sent),
+            str(outcome.right),
+            f"{outcome.largest_error:.1e}",
+            f"{outcome.percentile(0.5):.1f}",
+            f"{outcome.percentile(0.99):.1f}",
+        )
+    return table
+
+
+def look_further(console: Console, target: Target) -> None:
+    """Say what can be typed next; the cluster stays up."""
+    space = f"-n {target.namespace}"
+    console.print("\nThe cluster stays up. To look further:", style="bold")
+    kubeconfig = os.environ.get("KUBECONFIG")
+    if kubeconfig:
+        console.print('  eval "$(.venv/bin/python hack/localcluster up)"   # kubectl and helm in PATH')
+        console.print(f"  # or: export KUBECONFIG={kubeconfig}", soft_wrap=True)
+    for command in (
+        f"kubectl get {space} tmodel,tserver,trepo,tengine,pods",
+        f"kubectl describe {space} tmodel {target.model}",
+        "kubectl explain inferencemodel.spec.versions",
+        f"kubectl logs -n {OPERATOR_NAMESPACE} --selector app.kubernetes.io/name=triton-operator",
+        f"kubectl scale {space} tserver {target.server} --replicas=1",
+        "make demo-down     # removes what the demo installed",
+        "make cluster-down  # removes the cluster",
+    ):
+        console.print(f"  {command}", soft_wrap=True, highlight=False)
+
+
+def diagnose(console: Console, cluster: Cluster, namespace: str) -> None:
+    """Print the conditions of all objects, the pods and the operator's last words."""
+    snapshot = cluster.snapshot(namespace)
+    console.print("\nConditions when it was given up:", style="bold")
+    for kind in KINDS:
+        for obj in snapshot.of(kind) or []:
+            for type_ in ("Ready", "Reconciling", "Stalled"):
+                found = condition(obj, type_)
+                words = f"{found.get('status', '-')} {found.get('reason', '')}: {found.get('message', '')}"
+                console.print(f"  {kind}/{obj['metadata']['name']} {type_}={words}", soft_wrap=True)
+        if not snapshot.of(kind):
+            console.print(f"  {kind}: none")
+    selector = ["--selector", "app.kubernetes.io/name=triton-operator", "--tail", str(LOG_LINES)]
+    for title, command in (
+        ("Pods", ["kubectl", "get", "pods", "--namespace", namespace, "--output", "wide"]),
+        ("Pods of the operator", ["kubectl", "get", "pods", "--namespace", OPERATOR_NAMESPACE]),
+        ("The operator's last lines", ["kubectl", "logs", "--namespace", OPERATOR_NAMESPACE, *selector]),
+    ):
+        console.print(f"\n{title}:", style="bold")
+        try:
+            console.print(output(command).rstrip(), soft_wrap=True, highlight=False, markup=False)
+        except DemoError as error:
+            console.print(f"  {error}", soft_wrap=True, markup=False)

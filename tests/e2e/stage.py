@@ -1,0 +1,305 @@
+"""What scenarios are told in: a namespace with real pods, files on a volume, states awaited, questions asked."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tritonclient.grpc
+import tritonclient.http
+from tests.builders import a_claim, a_model, a_repository, a_server
+from tests.e2e.cluster import forwarded, kubectl
+from tests.e2e.samples import Sample, light
+from tests.integration.eventually import eventually
+from tests.integration.kube import ApiError
+from tests.onnx_models import SIZE, write_multiply
+from tritonclient.utils import InferenceServerException
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.builders import Builder, ServerBuilder
+    from tests.e2e.cluster import Cluster
+    from tests.e2e.installation import Installation
+    from tests.integration.kube import Kube
+
+Object = dict[str, Any]
+
+SOURCES = "sources"
+NETS = ("resnet50", "squeezenet")
+RELEASE = "24.10"
+HTTP, GRPC = 8000, 8001
+READY_SECONDS = 90
+GONE_SECONDS = 60
+KINDS = ("InferenceModel", "TritonServer", "ModelRepository", "Engine")
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One namespace with the operator at work in it."""
+
+    cluster: Cluster
+    installation: Installation
+    kube: Kube
+
+    @classmethod
+    def create(cls, cluster: Cluster, installation: Installation, namespace: str) -> Stage:
+        """Make the namespace; it admits only pods that run with the least rights."""
+        metadata = {"name": namespace, "labels": RESTRICTED}
+        kube = cluster.kube(namespace)
+        kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+
+        def account() -> None:
+            kube.get("ServiceAccount", "default")
+
+        eventually(account)
+        return cls(cluster=cluster, installation=installation, kube=kube)
+
+    @property
+    def namespace(self) -> str:
+        """Return the namespace's name."""
+        return self.kube.namespace
+
+    def close(self) -> None:
+        """Delete the namespace and wait until it is gone."""
+        self.cluster.kube().delete("Namespace", self.namespace)
+
+        def gone() -> None:
+            found = self.cluster.kube().find("Namespace", self.namespace)
+            assert found is None, found["status"] if found else ""
+
+        eventually(gone, within=GONE_SECONDS)
+
+    # what a scenario sets up
+
+    def apply(self, *objects: Builder | Object) -> None:
+        """Apply objects in this order."""
+        self.kube.apply(*(each if isinstance(each, dict) else each.build() for each in objects))
+
+    def a_server(self, name: str = "default") -> ServerBuilder:
+        """Return a server of one pod that runs our image of Triton."""
+        resources = {"requests": {"cpu": "10m", "memory": "128Mi"}}
+        image = self.cluster.images["triton-cpu"]
+        return a_server(name).with_spec(image=image, release=RELEASE, resources=resources)
+
+    def set_up(self, *, replicas: int = 1, retention: str = "168h", size: str = "64Mi") -> None:
+        """Apply what a model needs: sources, a repository, a server."""
+        repository = a_repository().with_retention(retention).with_spec(storage={"size": size})
+        self.apply(repository, self.a_server().with_replicas(replicas))
+        self.add_sources()
+
+    def add_sources(self) -> None:
+        """Make the volume of sources, and a pod through which files are put there."""
+        self.apply(a_claim(SOURCES, size="64Mi"), _sources_pod(self.cluster.images["engine-builder"]))
+        kubectl("-n", self.namespace, "wait", f"pod/{SOURCES}", "--for=condition=Ready", "--timeout=90s")
+
+    def put(self, name: str, content: bytes) -> str:
+        """Put a file among the sources, whole or not at all, and return its URI."""
+        command = 'mkdir -p "$(dirname "$1")" && cat > /sources/.new && mv /sources/.new "$1"'
+        options = ("-n", self.namespace, "exec", "-i", SOURCES)
+        kubectl(*options, "--", "sh", "-c", command, "sh", f"/sources/{name}", stdin=content)
+        return f"pvc://{SOURCES}/{name}"
+
+    def put_written(self, name: str, write: Callable[[Path], object]) -> str:
+        """Put what a function writes to a path among the sources."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / Path(name).name
+            write(path)
+            return self.put(name, path.read_bytes())
+
+    def put_model(self, name: str, factor: float) -> str:
+        """Put a `multiply` model among the sources, and return its URI."""
+        return self.put_written(name, lambda path: write_multiply(path, factor))
+
+    def serve_nets(self) -> None:
+        """Serve the nets of the wheel, and wait until every pod does."""
+        for net in NETS:
+            sample = light(net)
+            sha256 = hashlib.sha256(sample.path.read_bytes()).hexdigest()
+            uri = self.put(f"{net}/model.onnx", sample.path.read_bytes())
+            self.apply(a_model(net).with_version(1, uri, sha256=sha256))
+        for net in NETS:
+            self.wait_ready("InferenceModel", net)
+        self.wait_ready("TritonServer", "default")
+
+    # what it waits for
+
+    def wait_ready(self, kind: str, name: str) -> Object:
+        """Wait until an object is Ready at its present generation, and return it."""
+        return self.wait_condition(kind, name, "Ready", "True")
+
+    def wait_stalled(self, kind: str, name: str, reason: str) -> Object:
+        """Wait until an object is Stalled for this reason, and return it."""
+        return self.wait_condition(kind, name, "Stalled", "True", reason=reason)
+
+    def wait_condition(
+        self, kind: str, name: str, type_: str, status: str, *, reason: str = ""
+    ) -> Object:
+        """Wait for a condition of the present generation, and return the object."""
+
+        def check() -> Object:
+            found = self.kube.get(kind, name)
+            condition = condition_of(found, type_)
+            assert condition.get("status") == status, f"{kind}/{name}: {summary(found)}"
+            assert condition.get("observedGeneration") == found["metadata"]["generation"]
+            assert reason in ("", condition.get("reason")), f"{kind}/{name}: {summary(found)}"
+            return found
+
+        return self.eventually(check)
+
+    def eventually(self, check: Callable[[], Any], *, within: float = READY_SECONDS) -> Any:
+        """Call until it fails no more; a failure tells what stands in the namespace."""
+
+        def tolerant() -> Any:
+            try:
+                return check()
+            except InferenceServerException as error:
+                raise AssertionError(str(error)) from error
+
+        return eventually(tolerant, within=within, because=self.explain)
+
+    def message(self, kind: str, name: str, type_: str = "Ready") -> str:
+        """Return the message of a condition."""
+        return self.kube.condition(kind, name, type_)[2]
+
+    def version_of(self, model: str, number: int = 1) -> Object:
+        """Return what a model's status says about a version."""
+        versions = self.kube.get("InferenceModel", model)["status"]["versions"]
+        return next(each for each in versions if each["number"] == number)
+
+    def discard(self, *models: str) -> None:
+        """Delete models and wait until they are in no tree any more."""
+        for model in models:
+            self.kube.delete("InferenceModel", model)
+
+        def gone() -> None:
+            listed = self.kube.list("InferenceModel")
+            served = sum(condition_of(each, "Stalled").get("status") != "True" for each in listed)
+            assert self.kube.get("TritonServer", "default")["status"]["models"] <= served
+
+        self.eventually(gone)
+
+    def explain(self) -> str:
+        """Return what may tell why a wait was in vain."""
+        try:
+            objects = [
+                f"{kind}/{each['metadata']['name']}: {summary(each)}"
+                for kind in KINDS
+                for each in self.kube.list(kind)
+            ]
+        except ApiError as error:
+            objects = [str(error)]
+        shown = ("jobs,pods,deployments", "events")
+        lists = [kubectl("-n", self.namespace, "get", each, check=False).stdout for each in shown]
+        return "\n".join([*objects, *lists, "--- operator", self.installation.log(lines=40)])
+
+    # what it asks
+
+    def pods(self, component: str = "triton") -> list[Object]:
+        """Return the pods of one of our components that are not on their way out."""
+        found = self.kube.list("Pod", f"app.kubernetes.io/component={component}")
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def pod_names(self, component: str = "triton") -> list[str]:
+        """Return the names of those pods."""
+        return sorted(pod["metadata"]["name"] for pod in self.pods(component))
+
+    def ask(self, pod: str, model: str, sample: Sample, *, protocol: str) -> dict[str, np.ndarray]:
+        """Send a sample's inputs to one pod, and return its answers."""
+        library = tritonclient.http if protocol == "http" else tritonclient.grpc
+        port = HTTP if protocol == "http" else GRPC
+        inputs = []
+        for name, value in sample.inputs.items():
+            entry = library.InferInput(name, list(value.shape), "FP32")
+            entry.set_data_from_numpy(value)
+            inputs.append(entry)
+        with forwarded(self.namespace, f"pod/{pod}", port) as addresses:
+            client = library.InferenceServerClient(addresses[port])
+            try:
+                answer = client.infer(model, inputs)
+                return {name: answer.as_numpy(name) for name in sample.outputs}
+            finally:
+                client.close()
+
+    def served_factors(self, model: str) -> dict[str, float | None]:
+        """Return by pod what the highest version of a `multiply` model multiplies by; None: not served."""
+        ones = Sample(Path(), {"x": np.ones((1, SIZE), np.float32)}, {"y": np.empty(0)})
+        found: dict[str, float | None] = {}
+        for pod in self.pod_names():
+            try:
+                found[pod] = float(self.ask(pod, model, ones, protocol="grpc")["y"][0, 0])
+            except InferenceServerException:
+                found[pod] = None
+        return found
+
+    def assert_nets_are_served(self) -> None:
+        """Fail unless every pod answers for the nets as the wheel says."""
+        for net in NETS:
+            for pod in self.pod_names():
+                light(net).compare(self.ask(pod, net, light(net), protocol="grpc"))
+
+    def loads(self) -> dict[str, int]:
+        """Return by pod how often Triton says that it loaded a version."""
+        return {
+            pod: kubectl("-n", self.namespace, "logs", pod).stdout.count("successfully loaded")
+            for pod in self.pod_names()
+        }
+
+    def on_volume(self, repository: str = "default", *, below: str = "") -> list[str]:
+        """Return the paths on a repository's volume as its keeper sees them."""
+        keeper = f"deployment/keeper-{repository}"
+        command = ("find", f"/repository/{below}", "-mindepth", "1", "-printf", "%P\\n")
+        return sorted(kubectl("-n", self.namespace, "exec", keeper, "--", *command).stdout.split("\n")[:-1])
+
+
+def condition_of(found: Object, type_: str) -> Object:
+    """Return a condition of an object, or an empty one."""
+    conditions = found.get("status", {}).get("conditions") or []
+    return next((each for each in conditions if each["type"] == type_), {})
+
+
+def summary(found: Object) -> str:
+    """Return in a line what the status of an object says."""
+    status = found.get("status", {})
+    conditions = {
+        each["type"]: " ".join(filter(None, (each["status"], each.get("reason"), each.get("message"))))
+        for each in status.get("conditions") or []
+    }
+    versions = [
+        {key: each.get(key) for key in ("number", "state", "reason", "message")}
+        for each in status.get("versions") or []
+    ]
+    return json.dumps({"conditions": conditions, **({"versions": versions} if versions else {})})
+
+
+def _sources_pod(image: str) -> Object:
+    container = {
+        "name": "files",
+        "image": image,
+        "command": ["sleep", "infinity"],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "volumeMounts": [{"name": "sources", "mountPath": "/sources"}],
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": SOURCES},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 0,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 1000,
+                "fsGroup": 1000,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [container],
+            "volumes": [{"name": "sources", "persistentVolumeClaim": {"claimName": SOURCES}}],
+        },
+    }

@@ -1,0 +1,408 @@
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tests.unit.engine_builder.models import (
+    ENGINE,
+    KEY,
+    LIGHT,
+    a_constant,
+    a_model,
+    an_engine,
+    saved,
+    saved_with_external_data,
+    value,
+)
+
+from engine_builder import job, names, onnx_model, prepare, reference_file, runtime, store
+from engine_builder.contract import Reason, Report, Tensor, from_json
+from engine_builder.errors import JobError
+from engine_builder.isolation import isolated
+from engine_builder.prepare import PrepareRequest
+from engine_builder.progress import Progress
+
+if TYPE_CHECKING:
+    from engine_builder.volume import Layout
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examine without a child process: this one has threads already, and the child is tested below."""
+    monkeypatch.setattr(prepare, "isolated", lambda function, *args: function(*args))
+
+
+def _prepare(layout: Layout, path: Path, *, uid: str = "uid-1", **kwargs: Any) -> Report:
+    log = layout.root.parent / "termination-log"
+    progress = Progress(quiet=True)
+    request = PrepareRequest(layout.root, ENGINE, KEY, str(path), uid, **kwargs)
+    code = job.run_job(
+        lambda: prepare.prepare(request, progress), engine=ENGINE, progress=progress, termination_log=log
+    )
+    report = from_json(Report, log.read_text())
+    assert code == report.exit_code
+    assert list(layout.staging.iterdir()) == [], "the attempt left something"
+    return report
+
+
+def test_light_squeezenet_becomes_an_engine_with_its_reference(layout: Layout) -> None:
+    report = _prepare(layout, LIGHT / "light_squeezenet.onnx")
+    assert report.reason is Reason.SUCCEEDED
+    assert report.signature is not None
+    assert report.signature.inputs == (Tensor("data_0", "FP32", (1, 3, 224, 224)),)
+    assert report.signature.outputs == (Tensor("softmaxout_1", "FP32", (1, 1000, 1, 1)),)
+    assert set(report.seconds) >= {"fetch", "check", "load", "reference", "store"}
+    manifest = store.read_manifest(layout, ENGINE)
+    assert manifest is not None
+    assert store.damaged_files(layout, manifest) == []
+    assert set(manifest.files) == {"model.onnx", "report.json", "reference.npz"}
+    assert manifest.size_bytes == report.size_bytes
+    samples = reference_file.load(layout.store / ENGINE / "reference.npz")
+    assert [s.outputs["softmaxout_1"].shape for s in samples] == [(1, 1000, 1, 1)] * 3
+
+
+def test_the_full_report_tells_what_the_model_is(layout: Layout) -> None:
+    _prepare(layout, LIGHT / "light_squeezenet.onnx")
+    report = json.loads((layout.store / ENGINE / "report.json").read_text())
+    assert report["model"]["operators"]["Conv"] == 26
+    assert report["model"]["opsets"] == {"ai.onnx": 9}
+    assert report["source"]["model"] == "light_squeezenet.onnx"
+    assert set(report["versions"]) == {"onnx", "onnxruntime", "engine_builder", "prepare"}
+    assert report["samples"] == 3
+
+
+def test_a_model_with_external_data_is_complete_in_the_store(layout: Layout, tmp_path: Path) -> None:
+    path = saved_with_external_data(tmp_path / "source", "weights/w.bin")
+    report = _prepare(layout, path)
+    assert report.reason is Reason.SUCCEEDED
+    sample = reference_file.load(layout.store / ENGINE / "reference.npz")[0]
+    np.testing.assert_allclose(sample.outputs["y"], sample.inputs["x"] + np.arange(4, dtype=np.float32))
+    assert (layout.store / ENGINE / "weights/w.bin").is_file()
+
+
+def test_a_second_attempt_finds_the_engine_and_reads_no_source(layout: Layout, tmp_path: Path) -> None:
+    path = saved(a_model(), tmp_path / "m.onnx")
+    first = _prepare(layout, path)
+    path.unlink()
+    second = _prepare(layout, path, uid="uid-2")
+    assert second.reason is Reason.SUCCEEDED
+    assert (second.sha256, second.signature, second.size_bytes) == (
+        first.sha256,
+        first.signature,
+        first.size_bytes,
+    )
+
+
+def test_an_attempt_that_was_overtaken_succeeds(layout: Layout, tmp_path: Path, monkeypatch: Any) -> None:
+    path = saved(a_model(), tmp_path / "m.onnx")
+    real = prepare.examine
+
+    def slow(place: Path) -> Any:
+        an_engine(layout, content=b"of the other")
+        return real(place)
+
+    monkeypatch.setattr(prepare, "examine", slow)
+    assert _prepare(layout, path).reason is Reason.SUCCEEDED
+    assert (layout.store / ENGINE / "model.onnx").read_bytes() == b"of the other"
+
+
+def _unsupported() -> Any:
+    return a_model([helper.make_node("Foo", ["x"], ["y"], domain="acme")], opsets=[("", 17), ("acme", 1)])
+
+
+def _sequence() -> Any:
+    output = helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)
+    return a_model([helper.make_node("SequenceConstruct", ["x"], ["y"])], outputs=[output])
+
+
+@pytest.mark.parametrize(
+    ("content", "kwargs", "reason"),
+    [
+        (b"not a model", {}, Reason.INVALID_MODEL),
+        (_unsupported().SerializeToString(), {}, Reason.UNSUPPORTED_OPERATOR),
+        (_sequence().SerializeToString(), {}, Reason.INVALID_MODEL),
+        (a_model().SerializeToString(), {"sha256": "0" * 64}, Reason.DIGEST_MISMATCH),
+        (a_model().SerializeToString(), {"max_bytes": 10}, Reason.SOURCE_TOO_LARGE),
+        (None, {}, Reason.SOURCE_NOT_FOUND),
+    ],
+)
+def test_a_users_fault_ends_the_job_for_good_and_leaves_nothing(
+    layout: Layout, tmp_path: Path, content: bytes | None, kwargs: Any, reason: Reason
+) -> None:
+    path = tmp_path / "m.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    report = _prepare(layout, path, **kwargs)
+    assert (report.reason, report.exit_code) == (reason, 10)
+    assert len(report.message) > 20
+    assert "Traceback" not in report.message
+    assert store.list_engines(layout) == []
+
+
+def test_a_volume_without_room_is_a_passing_fault_with_figures(small_volume: Layout, tmp_path: Path) -> None:
+    weights = a_constant("w", np.zeros((1, 2 << 20), np.float32))
+    model = a_model(
+        [helper.make_node("Identity", ["w"], ["k"]), helper.make_node("Relu", ["x"], ["y"])],
+        initializers=[weights],
+    )
+    report = _prepare(small_volume, saved(model, tmp_path / "m.onnx"))
+    assert (report.reason, report.exit_code) == (Reason.VOLUME_FULL, 20)
+    assert "4.0Mi free" in report.message
+    assert list(small_volume.store.iterdir()) == []
+
+
+def test_a_volume_that_fills_up_in_the_middle_is_the_same(small_volume: Layout, tmp_path: Path) -> None:
+    """The source fits, its reference answers do not."""
+    model = a_model(inputs=[value("x", shape=(1, 400_000))], outputs=[value("y", shape=(1, 400_000))])
+    report = _prepare(small_volume, saved(model, tmp_path / "m.onnx"))
+    assert (report.reason, report.exit_code) == (Reason.VOLUME_FULL, 20)
+    assert list(small_volume.store.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [5, 30, 116])
+def test_a_failing_volume_is_a_passing_fault(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(_fd: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    report = _prepare(layout, saved(a_model(), tmp_path / "m.onnx"))
+    assert (report.reason, report.exit_code) == (Reason.VOLUME_ERROR, 20)
+    assert store.list_engines(layout) == []
+
+
+def test_an_error_of_ours_is_one_line_and_passing(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prepare, "examine", lambda _place: 1 // 0)
+    report = _prepare(layout, saved(a_model(), tmp_path / "m.onnx"))
+    assert (report.reason, report.exit_code) == (Reason.INTERNAL_ERROR, 20)
+    assert "\n" not in report.message
+    assert "Traceback" in capsys.readouterr().err
+
+
+# The command line, in processes of its own.
+
+
+def _run(*arguments: object, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "engine_builder", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **kwargs)
+
+
+def _arguments(layout: Layout, source: object, root: Path, log: Path) -> list[object]:
+    return [
+        *("prepare", "--repository", layout.root, "--engine", ENGINE, "--key", KEY, "--source", source),
+        *("--source-root", root, "--staging-uid", "uid-1", "--termination-log", log),
+    ]
+
+
+def test_the_command_prepares_from_a_claim_and_says_what_it_does(layout: Layout, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    result = _run(*_arguments(layout, "pvc://models/light_resnet50.onnx", LIGHT, log))
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert "MB/s" in lines[0]
+    assert any(line.startswith("reference: ") for line in lines)
+    assert lines[-1].startswith("Succeeded: prepared light_resnet50.onnx")
+    report = from_json(Report, log.read_text())
+    assert report.sha256 == _run("digest", LIGHT / "light_resnet50.onnx").stdout.strip()
+    assert _run("verify", "--repository", layout.root).stdout == f"{ENGINE}: whole\n"
+    (layout.store / ENGINE / "model.onnx").write_bytes(b"?")
+    assert _run("verify", "--repository", layout.root).returncode == 10
+
+
+@pytest.mark.parametrize("name", ["light_resnet50", "light_squeezenet"])
+def test_the_stored_model_answers_what_the_wheel_ships(layout: Layout, name: str) -> None:
+    """The wheel's input is a ramp from 0 to 1; its expected output lies beside the model."""
+    _prepare(layout, LIGHT / f"{name}.onnx")
+    expected = TensorProto.FromString((LIGHT / f"{name}_output_0.pb").read_bytes())
+    path = layout.store / ENGINE / "model.onnx"
+    session = runtime.open_session(path, onnx_model.parse(path))
+    ramp = np.arange(3 * 224 * 224).reshape(1, 3, 224, 224) / (3 * 224 * 224)
+    found = session.run(None, {session.get_inputs()[0].name: ramp.astype(np.float32)})[0]
+    np.testing.assert_allclose(found, numpy_helper.to_array(expected), rtol=1e-3, atol=1e-7)
+
+
+def test_resolve_gives_digest_and_size_and_writes_nowhere(tmp_path: Path) -> None:
+    path = saved_with_external_data(tmp_path / "m")
+    before = sorted(path.parent.iterdir())
+    log = tmp_path / "log"
+    result = _run(
+        "resolve",
+        "--source",
+        "pvc://claim/m",
+        "--source-root",
+        tmp_path,
+        "--termination-log",
+        log,
+        cwd=tmp_path,
+    )
+    report = from_json(Report, log.read_text())
+    assert result.returncode == 0
+    assert names.is_digest(report.sha256)
+    assert report.size_bytes == sum(p.stat().st_size for p in before)
+    assert sorted(path.parent.iterdir()) == before
+
+
+def test_a_termination_log_that_cannot_be_written_is_not_fatal(tmp_path: Path) -> None:
+    path = saved(a_model(), tmp_path / "m.onnx")
+    result = _run("resolve", "--source", path, "--termination-log", tmp_path / "missing/log")
+    assert result.returncode == 0
+    assert "cannot be written" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["prepare"],
+        ["prepare", "--key", "short"],
+        ["keeper", "--repository", "/r", "--cluster", "c", "--namespace", "n", "--claim-uid", "u"],
+        ["keeper", "--listen", "nowhere"],
+    ],
+)
+def test_a_wrong_command_line_is_2(arguments: list[str]) -> None:
+    result = _run(*arguments, env={**os.environ, "KEEPER_KEY": "not hex"})
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["prepare"], ["resolve"], ["digest"], ["keeper"], ["verify"]])
+def test_help_helps(command: list[str]) -> None:
+    result = _run(*command, "--help")
+    assert result.returncode == 0
+    assert len(result.stdout.splitlines()) > 5
+
+
+def test_a_job_told_to_stop_cleans_up_and_says_cancelled(layout: Layout, tmp_path: Path) -> None:
+    """The model loops for longer than anybody waits, in native code that sees no signal."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["d"]), helper.make_node("MatMul", ["v"] * 2, ["w"])],
+        "body",
+        [value("i", TensorProto.INT64, ()), value("c", TensorProto.BOOL, ()), value("v", shape=(64, 64))],
+        [value("d", TensorProto.BOOL, ()), value("w", shape=(64, 64))],
+    )
+    model = a_model(
+        [helper.make_node("Loop", ["n", "t", "x"], ["y"], body=body)],
+        inputs=[value("x", shape=(64, 64))],
+        outputs=[value("y", shape=(64, 64))],
+        initializers=[a_constant("n", np.int64(10**15)), a_constant("t", np.bool_(True))],
+    )
+    saved(model, tmp_path / "m.onnx")
+    log = tmp_path / "log"
+    command = [
+        sys.executable,
+        "-m",
+        "engine_builder",
+        *map(str, _arguments(layout, "pvc://c/m.onnx", tmp_path, log)),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("load: "):
+                break
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 20
+    assert from_json(Report, log.read_text()).reason is Reason.CANCELLED
+    assert list(layout.staging.iterdir()) == []
+    assert store.list_engines(layout) == []
+
+
+def test_cleaning_up_is_not_interrupted_by_a_second_signal() -> None:
+    cleaned = []
+
+    def work() -> Report:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            cleaned.append(True)
+        return Report(Reason.SUCCEEDED)
+
+    before = signal.getsignal(signal.SIGTERM)
+    code = job.run_job(work, engine="e", progress=Progress(quiet=True), termination_log=None)
+    assert (code, cleaned) == (20, [True])
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(
+    ("ending", "reason"),
+    [("SIGSEGV", Reason.INVALID_MODEL), ("SIGKILL", Reason.INTERNAL_ERROR), ("exit", Reason.INTERNAL_ERROR)],
+)
+def test_a_crash_in_native_code_is_reported_by_the_job(ending: str, reason: Reason) -> None:
+    def crash() -> None:
+        faulthandler.disable()
+        if ending == "exit":
+            os._exit(3)
+        os.kill(os.getpid(), getattr(signal, ending))
+
+    with pytest.raises(JobError) as caught:
+        isolated(crash)
+    assert caught.value.reason is reason
+
+
+def test_results_and_faults_come_back_from_the_child(capfd: pytest.CaptureFixture[str]) -> None:
+    def fault() -> None:
+        raise JobError(Reason.UNSAFE_SOURCE, "no")
+
+    def bug() -> None:
+        raise KeyError("x")
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    assert isolated(lambda: "x" * (1 << 20)) == "x" * (1 << 20)
+    with pytest.raises(JobError, match="UnsafeSource: no"):
+        isolated(fault)
+    with pytest.raises(JobError, match="InternalError: KeyError"):
+        isolated(bug)
+    with pytest.raises(OSError, match="No space"):
+        isolated(full)
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_the_keeper_as_a_process_serves_and_stops_at_once(layout: Layout) -> None:
+    command = [sys.executable, "-m", "engine_builder", "keeper", "--repository", str(layout.root)]
+    command += ["--listen", "127.0.0.1:0", "--cluster", "c", "--namespace", "n", "--claim-uid", "u"]
+    environment = {**os.environ, "KEEPER_KEY": "00" * 32}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        events = []
+        while "ready" not in events:
+            events.append(json.loads(process.stdout.readline())["event"])
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+        assert time.monotonic() - began < 3
+    assert json.loads((layout.root / ".owner").read_text()) == {
+        "cluster": "c",
+        "namespace": "n",
+        "claimUID": "u",
+    }
+
+
+def test_contract_and_keeper_need_the_standard_library_only() -> None:
+    code = (
+        "import sys\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        assert name.split('.')[0] not in {'numpy', 'onnx', 'onnxruntime', 'tritonclient', 'grpc'}\n"
+        "sys.meta_path.insert(0, Block())\n"
+        "import engine_builder.__main__, engine_builder.serve, engine_builder.contract\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
