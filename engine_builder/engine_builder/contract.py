@@ -146,9 +146,14 @@ class ModelTree:
 
 @dataclasses.dataclass(frozen=True)
 class TreeManifest:
-    """What one server's tree of one release must be."""
+    """What one server's tree of one release must be.
+
+    `kept` names models that are to go, and are left as they lie until every pod has unloaded
+    them: Triton's index forgets a model whose directory is gone, and goes on serving it.
+    """
 
     models: tuple[ModelTree, ...]
+    kept: tuple[str, ...] = ()
 
     @property
     def revision(self) -> str:

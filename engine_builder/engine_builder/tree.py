@@ -33,6 +33,7 @@ class Applied:
 
     revision: str
     models: tuple[ModelTree, ...]
+    kept: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +87,9 @@ def validate(layout: Layout, manifest: TreeManifest) -> None:
                 raise Refused(
                     400, "InvalidManifest", f"{model.name}: {version!r}: {engine!r} is no version and engine"
                 )
+    for name in manifest.kept:
+        if not names.is_model(name) or name in seen:
+            raise Refused(400, "InvalidManifest", f"{name!r} is no name of a model that is kept")
     wanted = {e for m in manifest.models for e in m.versions.values()}
     missing = sorted(e for e in wanted if store.read_manifest(layout, e) is None)
     if missing:
@@ -124,7 +128,7 @@ def _holds(path: Path, config: str) -> bool:
 
 
 def _others(tree: Tree, manifest: TreeManifest) -> list[Path]:
-    wanted = {model.name for model in manifest.models}
+    wanted = {*manifest.kept, *(model.name for model in manifest.models)}
     return [path for path in _children(tree.root) if path.name not in wanted]
 
 
@@ -150,7 +154,7 @@ def apply(tree: Tree, manifest: TreeManifest) -> bool:
             again finishes.
     """
     validate(tree.layout, manifest)
-    text = to_json(Applied(manifest.revision, manifest.models)).encode()
+    text = to_json(Applied(manifest.revision, manifest.models, manifest.kept)).encode()
     if files.read_file(tree.applied) == text and equals(tree, manifest):
         return False
     _Change(tree).run(manifest, text)

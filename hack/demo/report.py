@@ -56,14 +56,13 @@ def requests_table(outcomes: Sequence[Outcome]) -> Table:
     return table
 
 
-def look_further(console: Console, target: Target) -> None:
+def look_further(console: Console, target: Target, *, local: bool) -> None:
     """Say what can be typed next; the cluster stays up."""
     space = f"-n {target.namespace}"
     console.print("\nThe cluster stays up. To look further:", style="bold")
-    kubeconfig = os.environ.get("KUBECONFIG")
-    if kubeconfig:
+    if local:
         console.print('  eval "$(.venv/bin/python hack/localcluster up)"   # kubectl and helm in PATH')
-        console.print(f"  # or: export KUBECONFIG={kubeconfig}", soft_wrap=True)
+        console.print(f"  # or: export KUBECONFIG={os.environ.get('KUBECONFIG', '')}", soft_wrap=True)
     for command in (
         f"kubectl get {space} tmodel,tserver,trepo,tengine,pods",
         f"kubectl describe {space} tmodel {target.model}",
@@ -71,7 +70,7 @@ def look_further(console: Console, target: Target) -> None:
         f"kubectl logs -n {OPERATOR_NAMESPACE} --selector app.kubernetes.io/name=triton-operator",
         f"kubectl scale {space} tserver {target.server} --replicas=1",
         "make demo-down     # removes what the demo installed",
-        "make cluster-down  # removes the cluster",
+        *(["make cluster-down  # removes the cluster"] if local else []),
     ):
         console.print(f"  {command}", soft_wrap=True, highlight=False)
 

@@ -27,6 +27,11 @@ class Sample:
         same_shape = answer.shape == self.expected.shape
         return bool(same_shape and np.allclose(answer, self.expected, rtol=RELATIVE, atol=ABSOLUTE))
 
+    @property
+    def spread(self) -> float:
+        """Return by how much the expected values differ among themselves."""
+        return float(np.ptp(self.expected))
+
     def error(self, answer: NDArray[Any]) -> float:
         """Return the largest absolute difference from the expected answer."""
         if answer.shape != self.expected.shape:

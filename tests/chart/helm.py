@@ -40,10 +40,12 @@ class Rendered:
     @property
     def pod(self) -> Object:
         """The operator's pod template."""
-        return self.one("Deployment")["spec"]["template"]
+        found: Object = self.one("Deployment")["spec"]["template"]
+        return found
 
     @property
     def container(self) -> Object:
+        found: Object
         (found,) = self.pod["spec"]["containers"]
         return found
 

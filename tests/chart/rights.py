@@ -29,11 +29,11 @@ def operator_rights() -> set[Right]:
     ours = "triton-operator.io"
     statuses = "engines/status inferencemodels/status modelrepositories/status tritonservers/status"
     return (
-        _rights(ours, "inferencemodels modelrepositories tritonservers", "get list watch")
+        _rights(ours, "inferencemodels modelrepositories tritonservers", "list watch")
         | _rights(ours, statuses, "patch")
         | _rights(ours, "engines", "get list watch create patch delete")
         | _rights("apps", "deployments", "get list watch create patch")
-        | _rights("", "services", "get list watch create patch")
+        | _rights("", "services", "get list watch create patch delete")
         | _rights("batch", "jobs", "get list watch create delete")
         | _rights("", "pods", "list watch")
         | _rights("", "persistentvolumeclaims", "get list watch create")
@@ -55,14 +55,10 @@ def own_rights(deployment: str) -> set[Right]:
 
 CLUSTER_RIGHTS = {Right("", "namespaces", "get", "kube-system")}
 
-ONLY_IN_RACES = (
-    _rights("triton-operator.io", "inferencemodels modelrepositories tritonservers", "get")
-    # an object of the name exists that no watch has shown: it is foreign, or brand-new
-    | _rights("batch", "jobs", "get")
-)
+ONLY_IN_RACES = _rights("batch", "jobs", "get")
 """Rights that a run without mishaps never uses, so an audit log may not show them.
 
-A status that the API server refuses makes the operator look whether the object was replaced.
+An object of the name exists that no watch has shown: it is foreign, or brand-new.
 """
 
 

@@ -72,9 +72,10 @@ def _validator(kind: str) -> Draft7Validator:
 def _strict(schema: Object) -> Object:
     """Return the schema as the API server reads it for `kubectl --validate=strict`."""
     schema = copy.deepcopy(schema)
-    metadata = {"properties": {"name": {}, "namespace": {}, "labels": {}}}
+    metadata: Object = {"properties": {"name": {}, "namespace": {}, "labels": {}}}
     schema["properties"]["metadata"] |= metadata
-    return _closed(schema)
+    closed: Object = _closed(schema)
+    return closed
 
 
 def _closed(node: Any) -> Any:

@@ -134,9 +134,8 @@ def _at(values: Object, path: tuple[str, ...]) -> Any:
 
 
 def _nested(path: str, value: Any) -> Object:
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    return value
+    first, _, rest = path.partition(".")
+    return {first: _nested(rest, value) if rest else value}
 
 
 def _objects(schema: Any) -> Iterator[Object]:

@@ -6,10 +6,11 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from demo import installation as demo
 from tests.e2e.audit import AuditLog
 from tests.e2e.cluster import kubectl
 from tests.integration.eventually import eventually
+
+from demo import installation as demo
 
 if TYPE_CHECKING:
     from tests.e2e.cluster import Cluster
@@ -103,8 +104,6 @@ def install(cluster: Cluster) -> Installation:
     """Install or upgrade the release that `make demo` installs too."""
     since = AuditLog.from_now(cluster.audit_log) if cluster.audit_log else None
     demo.install_operator(cluster.images)
-    found = Installation.of(
-        cluster, release=demo.RELEASE, namespace=demo.OPERATOR_NAMESPACE, since=since
-    )
+    found = Installation.of(cluster, release=demo.RELEASE, namespace=demo.OPERATOR_NAMESPACE, since=since)
     found.wait_ready()
     return found

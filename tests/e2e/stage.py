@@ -138,9 +138,7 @@ class Stage:
         """Wait until an object is Stalled for this reason, and return it."""
         return self.wait_condition(kind, name, "Stalled", "True", reason=reason)
 
-    def wait_condition(
-        self, kind: str, name: str, type_: str, status: str, *, reason: str = ""
-    ) -> Object:
+    def wait_condition(self, kind: str, name: str, type_: str, status: str, *, reason: str = "") -> Object:
         """Wait for a condition of the present generation, and return the object."""
 
         def check() -> Object:

@@ -4,11 +4,10 @@ Every verb is one that the operator's code uses; none is a wildcard. Owner refer
 deletion, so rights on finalizers are not needed.
 */}}
 {{- define "triton-operator.rules" -}}
-# What users write: followed, never changed. A look at one object tells whether a status that was
-# refused belongs to an object that was replaced meanwhile.
+# What users write: followed, never changed.
 - apiGroups: [triton-operator.io]
   resources: [inferencemodels, modelrepositories, tritonservers]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 # Their status and that of engines: one write at the end of a reconcile.
 - apiGroups: [triton-operator.io]
   resources: [engines/status, inferencemodels/status, modelrepositories/status, tritonservers/status]
@@ -22,10 +21,10 @@ deletion, so rights on finalizers are not needed.
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch]
-# What stands in front of Triton's pods.
+# What stands in front of Triton's pods; one whose name the spec gave up is deleted.
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 # One Job per attempt at a build; a Job is never changed. get: to tell a foreign Job of the name.
 - apiGroups: [batch]
   resources: [jobs]

@@ -235,8 +235,8 @@ class Kube:
             return await self._patch(kind, path, patch, verb="status")
         except Invalid as error:
             # a failed test is answered like any other error of the request, without a word of why
-            found = await self.get(kind, namespace, name)
-            if found and found["metadata"]["uid"] != uid:
+            page = await self._list(kind, namespace, "", fields=f"metadata.name={name}")
+            if any(found["metadata"]["uid"] != uid for found in page.objects):
                 raise replaced(kind, path) from error
             raise
 
@@ -269,9 +269,9 @@ class Kube:
             what=what,
         )
 
-    async def _list(self, kind: Kind, namespace: str | None, labels: str) -> Page:
+    async def _list(self, kind: Kind, namespace: str | None, labels: str, *, fields: str = "") -> Page:
         objects: _Objects = []
-        query = {"limit": str(PAGE_SIZE), "labelSelector": labels}
+        query = {"limit": str(PAGE_SIZE), "labelSelector": labels, "fieldSelector": fields}
         while True:
             page = await self._json("GET", kind, kind.path(namespace=namespace), query=query)
             objects += [typed(kind, item) for item in page.get("items") or ()]

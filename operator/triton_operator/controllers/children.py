@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from triton_operator.clients.kube import SECRET, AlreadyExists, Conflict, Kind, Kube, Object
+from triton_operator.clients.kube import SECRET, AlreadyExists, Conflict, Forbidden, Kind, Kube, Object
 from triton_operator.controllers.cache import Cache
 from triton_operator.logs import about
 from triton_operator.plan import drift, names, pods
@@ -43,13 +43,29 @@ class Children:
         self._refuse_foreign(kind, manifest, live)
         return live
 
+    async def create(self, kind: Kind, manifest: Object) -> Object:
+        """Create an object.
+
+        Raises:
+            AlreadyExists: one of that name is there.
+            OutcomeError: Waiting, as the namespace is being deleted.
+        """
+        try:
+            live = await self._kube.create(kind, manifest)
+        except Forbidden as error:
+            if "being terminated" not in error.message:
+                raise
+            message = f"namespace {manifest['metadata']['namespace']} is being deleted"
+            raise OutcomeError(Waiting("NamespaceTerminating", message)) from error
+        self._log("created", kind, manifest)
+        return live
+
     async def create_secret(self, manifest: Object) -> None:
         """Create a Secret that we may not read; its name, which only we can form, says it is ours."""
         try:
-            await self._kube.create(SECRET, manifest)
+            await self.create(SECRET, manifest)
         except AlreadyExists:
             return
-        self._log("created", SECRET, manifest)
 
     async def delete(self, kind: Kind, live: Object) -> None:
         """Delete an object of ours, and none that took its name since."""
@@ -64,15 +80,13 @@ class Children:
     async def _create(self, kind: Kind, manifest: Object) -> Object:
         metadata = manifest["metadata"]
         try:
-            live = await self._kube.create(kind, manifest)
+            live = await self.create(kind, manifest)
         except AlreadyExists:
             found = await self._kube.get(kind, metadata["namespace"], metadata["name"])
             if found is None:  # gone in between
                 message = f"{kind.kind} {metadata['name']} is being replaced"
                 raise OutcomeError(Waiting("Replacing", message, after=1.0)) from None
             live = found
-        else:
-            self._log("created", kind, manifest)
         if (live["metadata"].get("labels") or {}).get(names.MANAGED_BY) == names.MANAGER:
             self._cache.put(live)
         return live

@@ -12,6 +12,8 @@ from typing import Protocol
 from triton_operator.clients.triton import ModelVersion, TritonError, TritonRefused
 from triton_operator.logs import about
 from triton_operator.plan.converge import (
+    LOADED,
+    MOVING,
     Desired,
     DesiredModel,
     IndexRow,
@@ -67,10 +69,16 @@ class ModelReport:
 
 @dataclasses.dataclass(frozen=True)
 class PodReport:
-    """What a pod does; `trouble` says why it can't be asked."""
+    """What a pod does; `trouble` says why it can't be asked.
+
+    `loaded` are all models that it holds or is about to, and None until it was asked.
+    """
 
     pod: str
+    uid: str
     ip: str
+    asked: bool = True
+    loaded: frozenset[str] | None = None
     models: Mapping[str, ModelReport] = dataclasses.field(default_factory=dict)
     trouble: str = ""
 
@@ -104,7 +112,9 @@ class Converger:
         on_load: Callable[[str, str, float], None],
     ) -> None:
         self.container = container
-        self.report = PodReport(pod=container.pod, ip=container.ip, trouble="not asked yet")
+        self.report = PodReport(
+            pod=container.pod, uid=container.uid, ip=container.ip, asked=False, trouble="not asked yet"
+        )
         self._triton = triton
         self._namespace = namespace
         self._interval = interval_seconds
@@ -126,17 +136,18 @@ class Converger:
 
     async def run(self) -> None:
         """Converge until cancelled."""
-        try:
-            while True:
-                self._changed.clear()
-                pause = await self._look()
-                try:
-                    async with asyncio.timeout(pause):
-                        await self._changed.wait()
-                except TimeoutError:
-                    continue
-        finally:
-            await self._triton.close()
+        while True:
+            self._changed.clear()
+            pause = await self._look()
+            try:
+                async with asyncio.timeout(pause):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    async def close(self) -> None:
+        """Close the connection, when `run` has ended or never began."""
+        await self._triton.close()
 
     async def _look(self) -> float:
         """Converge once and return the seconds until the next look."""
@@ -153,7 +164,7 @@ class Converger:
 
     def _not_asked(self, trouble: str) -> float:
         self._unreachable += 1
-        self._tell(dataclasses.replace(self.report, models={}, trouble=trouble))
+        self._tell(dataclasses.replace(self.report, asked=True, loaded=None, models={}, trouble=trouble))
         return _pause(UNREACHABLE_SECONDS, self._unreachable)
 
     async def _converge(self, desired: Desired) -> float:
@@ -256,7 +267,9 @@ class Converger:
             )
             for model, wanted in desired.items()
         }
-        return PodReport(pod=self.container.pod, ip=self.container.ip, models=models)
+        loaded = frozenset(row.model for row in index if row.state in LOADED | MOVING)
+        container = self.container
+        return PodReport(pod=container.pod, uid=container.uid, ip=container.ip, loaded=loaded, models=models)
 
     def _trouble(self, model: str, wanted: DesiredModel) -> str:
         failure = self._failures.get(model)

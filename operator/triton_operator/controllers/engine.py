@@ -8,7 +8,7 @@ import datetime
 from engine_builder.contract import StoreManifest
 from triton_operator.clients.keeper import KeeperCallError
 from triton_operator.clients.kube import ENGINE, INFERENCE_MODEL, MODEL_REPOSITORY
-from triton_operator.controllers import attempts
+from triton_operator.controllers import attempts, survey
 from triton_operator.controllers.attempts import Work
 from triton_operator.controllers.context import Context
 from triton_operator.controllers.queue import Key
@@ -36,6 +36,8 @@ async def reconcile(ctx: Context, key: Key) -> float | None:
         return None
     try:
         outcome = await _reconcile(ctx, engine, found)
+    except survey.NothingKnownYet:
+        return survey.RETRY_SECONDS
     except OutcomeError as error:
         outcome = error.outcome
     await _write_status(ctx, engine, outcome, used)
@@ -49,7 +51,10 @@ async def _reconcile(ctx: Context, engine: Engine, repository: ModelRepository |
             f"ModelRepository {engine.spec.repository} does not exist in namespace {engine.namespace} yet"
         )
         return Waiting("RepositoryNotFound", message)
-    if ctx.volumes.snapshot((engine.namespace, repository.name)) is None:
+    place = (engine.namespace, repository.name)
+    if ctx.volumes.snapshot(place) is None:
+        if not ctx.volumes.tried(place):
+            raise survey.NothingKnownYet
         return Waiting(
             "RepositoryNotReady", f"ModelRepository {repository.name} has no keeper that answers yet"
         )

@@ -77,6 +77,10 @@ class Fleet:
             self._reconcile(place)
             self._on_change(place)
 
+    def knows(self, place: Place) -> bool:
+        """Tell whether a server's pods were told what to serve since this process began."""
+        return place in self._assignments
+
     def reports(self, place: Place) -> tuple[PodReport, ...]:
         """Return what the pods of a server that run now report, in the order of their names."""
         members = self._members.get(place, {})
@@ -118,6 +122,13 @@ class Fleet:
         return _Member(converger=converger, task=task, control_key=assignment.control_key)
 
     def _end(self, member: _Member) -> None:
-        member.task.cancel()
-        self._ending.add(member.task)
-        member.task.add_done_callback(self._ending.discard)
+        task = asyncio.create_task(_stop(member))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+
+async def _stop(member: _Member) -> None:
+    """End a converger and close its connection, even if it never came to run."""
+    member.task.cancel()
+    await asyncio.gather(member.task, return_exceptions=True)
+    await member.converger.close()

@@ -29,6 +29,8 @@ async def reconcile(ctx: Context, key: Key) -> float | None:
         return None
     try:
         outcome = await _reconcile(ctx, model)
+    except survey.NothingKnownYet:
+        return survey.RETRY_SECONDS
     except OutcomeError as error:
         outcome = error.outcome
         await ctx.status.write(INFERENCE_MODEL, model, outcome, **_fields(model, ()))
@@ -69,7 +71,7 @@ async def _ensure_engines(ctx: Context, model: InferenceModel, views: Sequence[S
                 version=version,
             )
             try:
-                ctx.cache.put(await ctx.kube.create(ENGINE, manifest))
+                ctx.cache.put(await ctx.children.create(ENGINE, manifest))
             except AlreadyExists:
                 found = await ctx.kube.get(ENGINE, model.namespace, build.engine.name)
                 if found is not None:

@@ -45,6 +45,7 @@ async def reconcile(ctx: Context, key: Key) -> float | None:
         outcome = await _reconcile(ctx, repository)
     except OutcomeError as error:
         outcome = error.outcome  # what was last seen on the volume stays known: pods go on serving
+    ctx.volumes.note_tried(place)
     await _write_status(ctx, repository, outcome)
     again = ctx.look_again(outcome)
     return min(again, ctx.settings.fleet_seconds) if again is not None else ctx.settings.fleet_seconds

@@ -31,6 +31,8 @@ async def reconcile(ctx: Context, key: Key) -> float | None:
         return None
     try:
         outcome = await _reconcile(ctx, server)
+    except survey.NothingKnownYet:
+        return survey.RETRY_SECONDS
     except OutcomeError as error:
         outcome = error.outcome
     await _write_status(ctx, server, outcome)
@@ -38,16 +40,26 @@ async def reconcile(ctx: Context, key: Key) -> float | None:
 
 
 async def _reconcile(ctx: Context, server: TritonServer) -> Outcome:
-    for service in triton_workload.services(server):
-        await ctx.children.ensure(SERVICE, service)
+    await _services(ctx, server)
     ground = survey.ground_of(ctx, server)
     if isinstance(ground, Outcome):
         raise OutcomeError(ground)
     published = _published(ctx, ground)
-    await _write_tree(ctx, ground, published)
+    await _write_tree(ctx, ground, published, kept=_leaving(ctx, ground, published))
     deployment = await _deployment(ctx, ground, models=len(published))
     _assign(ctx, server, published)
     return _outcome(server, deployment, models=len(published), own_pods=_pods(ctx, server))
+
+
+async def _services(ctx: Context, server: TritonServer) -> None:
+    wanted = triton_workload.services(server)
+    for service in wanted:
+        await ctx.children.ensure(SERVICE, service)
+    known = {service["metadata"]["name"] for service in wanted}
+    for live in ctx.cache.labelled(SERVICE.kind, server.namespace, triton_workload.pod_labels(server)):
+        given_up = live["metadata"]["name"] not in known and pods.is_owned_by(live, server.metadata.uid)
+        if given_up and "deletionTimestamp" not in live["metadata"]:
+            await ctx.children.delete(SERVICE, live)
 
 
 def _published(ctx: Context, ground: Ground) -> list[Published]:
@@ -72,8 +84,9 @@ def _publish(ctx: Context, ground: Ground, model: InferenceModel) -> Published |
     wanted = publish.engines_of(
         model,
         builds,
-        current={number: engine for number, engine in in_tree.items() if engine in store.engines},
+        in_tree={number: engine for number, engine in in_tree.items() if engine in store.engines},
         confirmed=survey.confirmed(ctx, server, model.triton_name),
+        loaded=survey.loaded(ctx, server, model.triton_name),
     )
     if not wanted:
         return None
@@ -81,8 +94,23 @@ def _publish(ctx: Context, ground: Ground, model: InferenceModel) -> Published |
     return publish.publish(model, wanted, signature)
 
 
-async def _write_tree(ctx: Context, ground: Ground, published: list[Published]) -> None:
-    manifest = publish.manifest(published)
+def _leaving(ctx: Context, ground: Ground, published: list[Published]) -> set[str]:
+    """Return the models that must go, and can't yet: a pod holds them, or was not heard of."""
+    server = ground.server
+    tree = tree_of(ground.store, server=server.name, release=ground.release)
+    unwanted = (tree.models.keys() if tree is not None else set()) - {model.name for model in published}
+    reports = {report.uid: report for report in ctx.fleet.reports((server.namespace, server.name))}
+    held: set[str] = set()
+    for pod in _pods(ctx, server):
+        report = reports.get(pod["metadata"]["uid"])
+        if pods.has_ended(pod) or "deletionTimestamp" in pod["metadata"]:
+            continue
+        held |= unwanted if report is None or report.loaded is None else unwanted & report.loaded
+    return held
+
+
+async def _write_tree(ctx: Context, ground: Ground, published: list[Published], *, kept: set[str]) -> None:
+    manifest = publish.manifest(published, kept=kept)
     server, release = ground.server, ground.release
     tree = tree_of(ground.store, server=server.name, release=release)
     if tree is not None and tree.revision == manifest.revision:

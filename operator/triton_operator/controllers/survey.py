@@ -30,6 +30,17 @@ class Ground:
     release: str
 
 
+class NothingKnownYet(Exception):
+    """No verdict: what it would rest on was not looked at since this process began.
+
+    Without it, a restarted operator would tell everybody for a moment that nothing is served.
+    """
+
+
+RETRY_SECONDS = 2.0
+"""After so long without a verdict it is tried again, should nobody tell that it can be given."""
+
+
 def models_of(ctx: Context, server: TritonServer) -> list[InferenceModel]:
     """Return the models that name a server, on their way out excepted."""
     found = (InferenceModel.parse(body) for body in ctx.cache.all(INFERENCE_MODEL.kind, server.namespace))
@@ -53,6 +64,8 @@ def ground_of(ctx: Context, server: TritonServer) -> Ground | Outcome:
         return Stalled("ReleaseUnknown", message)
     store = ctx.volumes.snapshot((server.namespace, repository.name))
     if store is None:
+        if not ctx.volumes.tried((server.namespace, repository.name)):
+            raise NothingKnownYet
         return Waiting("RepositoryNotReady", f"ModelRepository {repository.name}: {said(repository)}")
     return Ground(server=server, repository=repository, store=store, release=server.release)
 
@@ -98,7 +111,10 @@ def _view(ctx: Context, model: InferenceModel, ground: Ground, outcomes: Outcome
         outcomes=outcomes,
         in_tree=in_tree,
     )
-    reports = ctx.fleet.reports((server.namespace, server.name))
+    place = (server.namespace, server.name)
+    reports = ctx.fleet.reports(place)
+    if not ctx.fleet.knows(place) or not all(report.asked for report in reports):
+        raise NothingKnownYet
     return ServerView(
         name=server.name,
         builds=builds,
@@ -120,6 +136,12 @@ def confirmed(ctx: Context, server: TritonServer, model: str) -> frozenset[int]:
     reports = ctx.fleet.reports((server.namespace, server.name))
     ready = [r.models[model].ready if model in r.models else frozenset[int]() for r in reports]
     return frozenset.intersection(*ready) if ready else frozenset()
+
+
+def loaded(ctx: Context, server: TritonServer, model: str) -> frozenset[int]:
+    """Return the versions of a model that any running pod of a server has."""
+    reports = ctx.fleet.reports((server.namespace, server.name))
+    return frozenset(v for r in reports if model in r.models for v in r.models[model].ready)
 
 
 def _engine_outcome(engine: Engine) -> Outcome:

@@ -21,7 +21,18 @@ class Volumes:
     def __init__(self, on_change: Callable[[Place], None]) -> None:
         self._keepers: dict[Place, Keeper] = {}
         self._snapshots: dict[Place, Snapshot] = {}
+        self._tried: set[Place] = set()
         self._on_change = on_change
+
+    def tried(self, place: Place) -> bool:
+        """Tell whether a volume was looked at, with or without success, since this process began."""
+        return place in self._tried
+
+    def note_tried(self, place: Place) -> None:
+        """Remember that a volume was looked at; whoever waited for that is told."""
+        if place not in self._tried:
+            self._tried.add(place)
+            self._on_change(place)
 
     def connect(self, place: Place, keeper: Keeper) -> None:
         """Remember who keeps a volume now."""

@@ -81,7 +81,7 @@ def unchecked(model: InferenceModel, view: ServerView) -> list[tuple[int, str, s
     wanted = []
     for number, engine in sorted(view.in_tree.items()):
         pods = [pod.name for pod in view.pods if number in pod.ready]
-        listed = any(version.number == number for version in model.spec.versions)
+        listed = any(b.number == number and b.engine and b.engine.name == engine for b in view.builds)
         if listed and pods and not _is_checked(model, number, engine):
             wanted.append((number, engine, min(pods)))
     return wanted

@@ -22,12 +22,16 @@ _TROUBLED = {
 
 @dataclasses.dataclass(frozen=True)
 class RunningContainer:
-    """A container that runs: where it listens and which of its incarnations it is."""
+    """A container that runs: where it listens and which of its incarnations it is.
+
+    `ready` is the pod's: a change of it is a good moment to ask the container again.
+    """
 
     pod: str
     uid: str
     ip: str
     container_id: str
+    ready: bool = False
 
 
 def is_owned_by(obj: Object, uid: str) -> bool:
@@ -55,6 +59,7 @@ def running(pod: Object, container: str) -> RunningContainer | None:
                 uid=metadata["uid"],
                 ip=status["podIP"],
                 container_id=item.get("containerID", ""),
+                ready=is_ready(pod),
             )
     return None
 

@@ -37,17 +37,26 @@ class Published:
 
 
 def engines_of(
-    model: InferenceModel, found: Iterable[Build], *, current: Mapping[int, str], confirmed: frozenset[int]
+    model: InferenceModel,
+    found: Iterable[Build],
+    *,
+    in_tree: Mapping[int, str],
+    confirmed: frozenset[int],
+    loaded: frozenset[int],
 ) -> dict[int, str]:
     """Return the versions (number → engine) that a tree must hold of a model.
 
     Never a gap: what the tree holds and the spec no longer lists stays until all that the
-    spec lists is confirmed on every pod. Versions with wrong answers leave at once.
+    spec lists is confirmed on every pod. Versions with wrong answers leave at once, and so
+    does what a former model of the same name has left. Its numbers can mean something else
+    only when no pod has them `loaded` any more: Triton doesn't notice that a link has changed.
     """
     found = tuple(found)
+    current = versions.own(model, found, in_tree)
     candidates = {*current.items(), *((b.number, str(b.engine.name)) for b in found if b.engine)}
     failed = {number for number, engine in candidates if versions.failed_check(model, number, engine)}
     good = {b.number: str(b.engine.name) for b in found if b.engine and b.is_ready and b.number not in failed}
+    good = {n: e for n, e in good.items() if current.get(n) == e or n not in loaded | in_tree.keys()}
     if {b.number for b in found} <= confirmed & good.keys():
         return good
     kept = {n: e for n, e in current.items() if n not in good and n not in failed}
@@ -61,9 +70,10 @@ def publish(model: InferenceModel, engines: Mapping[int, str], signature: Signat
     return Published(name=name, engines=engines, config=config)
 
 
-def manifest(models: Iterable[Published]) -> TreeManifest:
-    """Return what the keeper must make the tree equal to."""
-    return TreeManifest(models=tuple(model.tree() for model in sorted(models, key=lambda m: m.name)))
+def manifest(models: Iterable[Published], *, kept: Iterable[str]) -> TreeManifest:
+    """Return what the keeper must make the tree equal to; `kept` models go when pods have unloaded them."""
+    ordered = sorted(models, key=lambda model: model.name)
+    return TreeManifest(models=tuple(model.tree() for model in ordered), kept=tuple(sorted(kept)))
 
 
 def refusal(model: InferenceModel, server: TritonServer, rivals: Iterable[InferenceModel]) -> Outcome | None:

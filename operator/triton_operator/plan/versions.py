@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from engine_builder.contract import Reason, Signature, Snapshot
 from triton_operator.plan import names
@@ -106,8 +106,8 @@ def builds(
 ) -> tuple[Build, ...]:
     """Return how far every version of the spec is, in the order of their numbers.
 
-    `in_tree` are the engines that the server's tree has under the model's numbers: what a
-    number means is remembered there even if every status was lost.
+    `in_tree` are the engines that the server's tree has under the model's numbers: their
+    signature came first.
     """
     found = [
         _build(
@@ -116,11 +116,10 @@ def builds(
             repository_uid=repository_uid,
             store=store,
             outcomes=outcomes,
-            in_tree=in_tree,
         )
         for version in sorted(model.spec.versions, key=lambda version: version.number)
     ]
-    return _with_one_signature(found, in_tree, store)
+    return _with_one_signature(found, own(model, found, in_tree), store)
 
 
 def _build(
@@ -130,14 +129,13 @@ def _build(
     repository_uid: str,
     store: Snapshot,
     outcomes: Outcomes,
-    in_tree: Mapping[int, str],
 ) -> Build:
     number, meaning = version.number, content(model, version)
     engine = needed_engine(model, version, repository_uid=repository_uid)
     if engine is None:
         outcome = outcomes.digests.get(number, Waiting("Resolving", "finding out the digest of the source"))
         return Build(number=number, engine=None, content=None, outcome=outcome)
-    reused = _reused(number, engine.name, meaning, model.status.version(number), in_tree.get(number))
+    reused = _reused(number, meaning, model.status.version(number))
     if reused is not None:
         return Build(number=number, engine=engine, content=meaning, outcome=reused)
     entry = store.engines.get(engine.name)
@@ -150,13 +148,9 @@ def _build(
     return Build(number=number, engine=engine, content=meaning, outcome=outcome)
 
 
-def _reused(
-    number: int, engine: str, meaning: str | None, remembered: VersionStatus | None, in_tree: str | None
-) -> Stalled | None:
+def _reused(number: int, meaning: str | None, remembered: VersionStatus | None) -> Stalled | None:
     recorded = remembered.content_digest if remembered is not None else None
-    other_content = recorded is not None and recorded != meaning
-    other_engine = recorded is None and in_tree is not None and in_tree != engine
-    if not other_content and not other_engine:
+    if recorded is None or recorded == meaning:
         return None
     message = (
         f"version {number} once meant other content or another build; what a number means never changes: "
@@ -199,6 +193,17 @@ def comparable(signature: Signature) -> object:
         sorted((t.name, t.datatype, len(t.shape), t.shape[1:]) for t in tensors)
         for tensors in (signature.inputs, signature.outputs)
     ]
+
+
+def own(model: InferenceModel, found: Collection[Build], in_tree: Mapping[int, str]) -> dict[int, str]:
+    """Return what a tree has of this model, and not of a former one that had its name.
+
+    Where a digest is still to be found out nobody can tell yet: what serves goes on serving.
+    """
+    unknown = {build.number for build in found if build.engine is None}
+    needed = {(build.number, str(build.engine.name)) for build in found if build.engine}
+    remembered = {(entry.number, engine) for entry in model.status.versions for engine in entry.engines}
+    return {n: e for n, e in in_tree.items() if n in unknown or (n, e) in needed | remembered}
 
 
 def check_of(model: InferenceModel, number: int, engine: str) -> CheckStatus | None:

@@ -42,6 +42,7 @@ OWNED_FLAGS = (
     "--load-model",
     "--exit-on-error",
     "--exit-timeout-secs",
+    "--disable-auto-complete-config",
     "--strict-readiness",
     "--allow-http",
     "--allow-grpc",

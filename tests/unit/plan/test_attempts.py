@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.observed import NOW, a_job, a_pod, an_ended_pod, at
 
 from engine_builder.contract import USER_FAULTS, Reason, Report
-from tests.observed import NOW, a_job, a_pod, an_ended_pod, at
 from triton_operator.plan.attempts import (
     LONGEST_BACKOFF_SECONDS,
     RESULT_SECONDS,

@@ -16,7 +16,9 @@ outcomes = st.one_of(
 )
 
 
-def told(previous: list[Condition], outcome: Outcome, *, now: str = EARLIER, generation: int = 1) -> list[Condition]:
+def told(
+    previous: list[Condition], outcome: Outcome, *, now: str = EARLIER, generation: int = 1
+) -> list[Condition]:
     return summarise(previous=previous, outcome=outcome, generation=generation, now=now)
 
 

@@ -6,11 +6,11 @@ import sys
 from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.builders import ModelBuilder, a_model
+from tests.observed import a_signature, a_tensor, model
 from tritonclient.grpc import model_config_pb2 as pb
 
 from engine_builder.contract import CONFIG_PARAMETER, Signature, Tensor
-from tests.builders import ModelBuilder, a_model
-from tests.observed import a_signature, a_tensor, model
 from triton_operator.plan import model_config
 from triton_operator.plan.model_config import ModelConfig
 
@@ -18,7 +18,7 @@ DATATYPES = ["BOOL", "UINT8", "INT32", "INT64", "FP16", "FP32", "FP64", "BF16", 
 
 dims = st.integers(min_value=-1, max_value=8).filter(lambda dim: dim != 0)
 shapes = st.lists(dims, max_size=4).map(tuple)
-words = st.text(alphabet="abcxyz_/:.0 é\"\\\n", min_size=1, max_size=8)
+words = st.text(alphabet='abcxyz_/:.0 é"\\\n', min_size=1, max_size=8)
 tensors = st.builds(Tensor, words, st.sampled_from(DATATYPES), shapes)
 signatures = st.builds(
     Signature,
@@ -34,7 +34,9 @@ servings = st.fixed_dictionaries(
             optional={"maxQueueDelayMicroseconds": st.integers(0, 1000)},
         ),
         "instances": st.lists(
-            st.fixed_dictionaries({"count": st.integers(1, 4), "kind": st.sampled_from(["Auto", "CPU", "GPU"])}),
+            st.fixed_dictionaries(
+                {"count": st.integers(1, 4), "kind": st.sampled_from(["Auto", "CPU", "GPU"])}
+            ),
             max_size=2,
         ),
         "parameters": st.dictionaries(words, words, max_size=3),

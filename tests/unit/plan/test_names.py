@@ -7,9 +7,9 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.builders import a_repository, a_server
 from tests.observed import repository, server, sha
+
 from triton_operator.plan import names
 from triton_operator.resources.engine import engine_name
 from triton_operator.resources.inference_model import Backend

@@ -29,7 +29,10 @@ def test_the_worst_is_what_a_user_should_read_first(found: list[Outcome]) -> Non
 
 
 def test_the_next_look_is_the_earliest_that_any_outcome_asks_for() -> None:
-    assert earliest([Ready("A", ""), Waiting("B", "", after=5), Stalled("C", "", after=2), Waiting("D", "")]) == 2
+    assert (
+        earliest([Ready("A", ""), Waiting("B", "", after=5), Stalled("C", "", after=2), Waiting("D", "")])
+        == 2
+    )
     assert earliest([Ready("A", ""), Waiting("B", "")]) is None
 
 

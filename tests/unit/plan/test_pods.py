@@ -3,8 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from tests.observed import a_pod, an_ended_pod
+
 from triton_operator.plan import pods
 
 Object = dict[str, Any]

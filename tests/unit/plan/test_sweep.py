@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-
-from engine_builder.contract import Snapshot
 from tests.builders import a_model
 from tests.observed import a_snapshot, a_tree, an_entry, engine_of, model, sha
+
+from engine_builder.contract import Snapshot
 from triton_operator.plan import sweep
 
 NUMBERS = (1, 2, 3)

@@ -187,9 +187,7 @@ def _condition(time: dt.datetime) -> Condition:
     )
 
 
-_TIMES = st.integers(0, 250_000_000_000).map(
-    lambda seconds: dt.datetime.fromtimestamp(seconds, dt.timezone.utc)
-)
+_TIMES = st.integers(0, 250_000_000_000).map(lambda seconds: dt.datetime.fromtimestamp(seconds, dt.UTC))
 _ZONES = st.integers(-14, 14).map(lambda hours: dt.timezone(dt.timedelta(hours=hours)))
 
 

@@ -1,0 +1,228 @@
+"""Our objects are put back; other people's are never touched."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.builders import a_claim, a_model, a_repository
+from tests.onnx_models import write_multiply
+
+from triton_operator.plan import names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.e2e.stage import Stage
+
+Object = dict[str, Any]
+OURS = "app.kubernetes.io/managed-by=triton-operator"
+
+
+@pytest.fixture(scope="module")
+def served(new_stage: Callable[[str], Stage]) -> Stage:
+    """One pod that serves one model."""
+    found = new_stage("ownership")
+    found.set_up()
+    found.apply(a_model("main").with_version(1, found.put_model("main.onnx", 2.0)))
+    found.wait_ready("InferenceModel", "main")
+    return found
+
+
+def serves_again(stage: Stage) -> None:
+    def answers() -> None:
+        assert list(stage.served_factors("main").values()) == [2.0]
+
+    stage.eventually(answers)
+    for kind, name in (
+        ("ModelRepository", "default"),
+        ("TritonServer", "default"),
+        ("InferenceModel", "main"),
+    ):
+        stage.wait_ready(kind, name)
+
+
+def test_edited_objects_are_put_back(served: Stage) -> None:
+    kube = served.kube
+    arguments = "/spec/template/spec/containers/0/args/0"
+    before = {name: kube.get("Deployment", name)["spec"] for name in ("triton-default", "keeper-default")}
+    for name in before:
+        kube.json_patch("Deployment", name, [{"op": "replace", "path": arguments, "value": "--foreign"}])
+        kube.patch("Deployment", name, {"spec": {"replicas": 3}})
+        kube.patch("Deployment", name, {"metadata": {"labels": {"triton-operator.io/server": "other"}}})
+    kube.patch("Service", "triton-default", {"spec": {"selector": {"app": "foreign"}}})
+    kube.patch(
+        "Service", "triton-default-pods", {"metadata": {"labels": {"app.kubernetes.io/component": "x"}}}
+    )
+
+    def put_back() -> None:
+        for name, spec in before.items():
+            found = kube.get("Deployment", name)
+            assert found["spec"] == spec
+            assert found["metadata"]["labels"].get("triton-operator.io/server") in (None, "default")
+        service = kube.get("Service", "triton-default")
+        assert service["spec"]["selector"]["triton-operator.io/server"] == "default"
+        headless = kube.get("Service", "triton-default-pods")
+        assert headless["metadata"]["labels"]["app.kubernetes.io/component"] == "triton"
+
+    served.eventually(put_back)
+    serves_again(served)
+
+
+def test_object_without_our_label_is_put_back(served: Stage) -> None:
+    served.kube.patch(
+        "Service", "triton-default", {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}
+    )
+
+    def put_back() -> None:
+        labels = served.kube.get("Service", "triton-default")["metadata"]["labels"]
+        assert labels.get("app.kubernetes.io/managed-by") == "triton-operator"
+
+    served.eventually(put_back)
+
+
+def test_deleted_objects_are_made_again(served: Stage) -> None:
+    deleted = [
+        (kind, each["metadata"]["name"], each["metadata"]["uid"])
+        for kind in ("Deployment", "Service", "Secret")
+        for each in served.kube.list(kind, OURS)
+    ]
+    assert len(deleted) >= 6
+    for kind, name, _ in deleted:
+        served.kube.delete(kind, name)
+
+    def there_again() -> None:
+        for kind, name, uid in deleted:
+            assert served.kube.get(kind, name)["metadata"]["uid"] != uid, f"{kind}/{name}"
+
+    served.eventually(there_again)
+    serves_again(served)
+
+
+def test_deleted_secret_comes_back_when_a_pod_misses_it(served: Stage) -> None:
+    for secret in served.kube.list("Secret", OURS):
+        served.kube.delete("Secret", secret["metadata"]["name"])
+    for pod in [*served.pods("triton"), *served.pods("keeper")]:
+        served.kube.delete("Pod", pod["metadata"]["name"], grace_seconds=0)
+    serves_again(served)
+    assert len(served.kube.list("Secret", OURS)) == 2
+
+
+def test_deleted_engine_and_job_come_back_without_a_build(served: Stage) -> None:
+    (engine,) = served.kube.list("Engine")
+    name, attempt = engine["metadata"]["name"], engine["status"]["attempt"]
+    for job in served.kube.list("Job", OURS):
+        served.kube.delete("Job", job["metadata"]["name"])
+    served.kube.delete("Engine", name)
+
+    def there_again() -> None:
+        found = served.kube.get("Engine", name)
+        assert found["metadata"]["uid"] != engine["metadata"]["uid"]
+        assert served.kube.condition("Engine", name, "Ready")[0] == "True"
+
+    served.eventually(there_again)
+    assert attempt == 1
+    assert served.kube.list("Job", f"{OURS},triton-operator.io/engine={name}") == [], "it was built again"
+    serves_again(served)
+
+
+SECURITY = {"allowPrivilegeEscalation": False}
+
+
+def a_foreign_deployment(name: str) -> Object:
+    pod = {"containers": [{"name": "foreign", "image": "foreign"}]}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": "foreign"}},
+            "template": {"metadata": {"labels": {"app": "foreign"}}, "spec": pod},
+        },
+    }
+
+
+def a_foreign_service(name: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {"ports": [{"port": 80}], "selector": {"app": "foreign"}},
+    }
+
+
+def a_foreign_job(name: str) -> Object:
+    pod = {"containers": [{"name": "foreign", "image": "foreign"}], "restartPolicy": "Never"}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name},
+        "spec": {"suspend": True, "template": {"spec": pod}},
+    }
+
+
+def stands_untouched(stage: Stage, made: Object) -> None:
+    now = stage.kube.get(made["kind"], made["metadata"]["name"])
+    assert now["metadata"]["uid"] == made["metadata"]["uid"]
+    assert now["spec"] == made["spec"]
+    assert now["metadata"].get("labels") == made["metadata"].get("labels")
+    assert not now["metadata"].get("ownerReferences")
+
+
+@pytest.mark.parametrize(
+    ("server", "foreign"),
+    [
+        ("taken-deployment", a_foreign_deployment("triton-taken-deployment")),
+        ("taken-service", a_foreign_service("triton-taken-service")),
+    ],
+    ids=["Deployment", "Service"],
+)
+def test_foreign_object_in_the_way_of_a_server(served: Stage, server: str, foreign: Object) -> None:
+    made = served.kube.create(foreign)
+    served.apply(served.a_server(server))
+    served.wait_stalled("TritonServer", server, "NameConflict")
+    assert foreign["metadata"]["name"] in served.message("TritonServer", server, "Stalled")
+    stands_untouched(served, made)
+    served.kube.delete(foreign["kind"], foreign["metadata"]["name"])
+    served.wait_ready("TritonServer", server)
+    served.kube.delete("TritonServer", server)
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "PersistentVolumeClaim"])
+def test_foreign_object_in_the_way_of_a_repository(served: Stage, kind: str) -> None:
+    name = f"taken-{kind.lower()}"
+    claim = a_claim(f"repository-{name}", size="8Mi")
+    made = served.kube.create(a_foreign_deployment(f"keeper-{name}") if kind == "Deployment" else claim)
+    if kind == "PersistentVolumeClaim":
+        made = served.eventually(lambda: bound(served, made))
+    served.apply(a_repository(name).with_spec(storage={"size": "8Mi"}))
+    served.wait_stalled("ModelRepository", name, "NameConflict")
+    assert made["metadata"]["name"] in served.message("ModelRepository", name, "Stalled")
+    stands_untouched(served, made)
+    served.kube.delete("ModelRepository", name)
+    served.kube.delete(kind, made["metadata"]["name"])
+
+
+def bound(stage: Stage, claim: Object) -> Object:
+    found = stage.kube.get(claim["kind"], claim["metadata"]["name"])
+    assert found["status"]["phase"] == "Bound"
+    return {**found, "kind": claim["kind"]}
+
+
+def test_foreign_job_in_the_way_of_a_build(served: Stage, tmp_path: Path) -> None:
+    content = write_multiply(tmp_path / "job.onnx", 7.0).read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    uid = served.kube.get("ModelRepository", "default")["metadata"]["uid"]
+    key = names.prepared_engine_key(backend="ONNXRuntime", sha256=sha256, build={}, repository_uid=uid)
+    engine = f"onnxruntime-{key[:16]}"
+    made = served.kube.create(a_foreign_job(f"{engine}-1"))
+    served.apply(a_model("blocked").with_version(1, served.put("job.onnx", content), sha256=sha256))
+    served.wait_stalled("InferenceModel", "blocked", "NameConflict")
+    assert f"{engine}-1" in served.message("InferenceModel", "blocked", "Stalled")
+    stands_untouched(served, made)
+    served.kube.delete("Job", f"{engine}-1")
+    served.wait_ready("InferenceModel", "blocked")
+    served.kube.delete("InferenceModel", "blocked")

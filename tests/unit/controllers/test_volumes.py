@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import cast
+
+import pytest
+from tests.builders import a_model
+from tests.observed import a_snapshot, a_tree, an_entry, engine_of, model, sha
+
+from engine_builder.contract import ModelTree, Snapshot, TreeManifest, TreeState
+from triton_operator.clients.keeper import Keeper, KeeperUnreachable
+from triton_operator.controllers.volumes import Place, Volumes, tree_of, versions_in
+
+PLACE = ("vision", "models")
+MODEL = model(a_model().with_version(1, "pvc://s/1.onnx", sha256=sha("1")))
+ENTRY = an_entry(engine_of(MODEL, 1))
+
+
+class MemoryKeeper:
+    """A keeper whose volume is in memory."""
+
+    def __init__(self, content: Snapshot) -> None:
+        self.content = content
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def snapshot(self) -> Snapshot:
+        found = self.content
+        await self.gate.wait()
+        return found
+
+    async def put_tree(self, server: str, release: str, manifest: TreeManifest) -> TreeState:
+        models = {tree.name: tree.versions for tree in manifest.models}
+        state = TreeState(server=server, release=release, revision=manifest.revision, models=models)
+        self.content = dataclasses.replace(self.content, trees=(*self.content.trees, state))
+        return state
+
+
+@pytest.fixture
+def told() -> list[Place]:
+    return []
+
+
+@pytest.fixture
+def volumes(told: list[Place]) -> Volumes:
+    return Volumes(told.append)
+
+
+def connect(volumes: Volumes, content: Snapshot) -> MemoryKeeper:
+    keeper = MemoryKeeper(content)
+    volumes.connect(PLACE, cast("Keeper", keeper))
+    return keeper
+
+
+def manifest(*models: str) -> TreeManifest:
+    return TreeManifest(tuple(ModelTree(name, "", {"1": ENTRY.engine}) for name in models))
+
+
+async def test_a_change_on_the_volume_is_told_and_the_rest_is_not(
+    volumes: Volumes, told: list[Place]
+) -> None:
+    keeper = connect(volumes, a_snapshot())
+    await volumes.refresh(PLACE)
+    assert told == [PLACE]
+    keeper.content = a_snapshot(free=1, staging=("pod",))  # comes and goes while something is built
+    await volumes.refresh(PLACE)
+    assert told == [PLACE]
+    keeper.content = a_snapshot(ENTRY)
+    await volumes.refresh(PLACE)
+    assert told == [PLACE, PLACE]
+    assert volumes.snapshot(PLACE) == keeper.content
+
+
+async def test_nothing_is_known_before_the_keeper_was_asked(volumes: Volumes) -> None:
+    assert await volumes.refresh(PLACE) is None
+    assert await volumes.put_tree(PLACE, server="a10", release="24.10", manifest=manifest()) is None
+    assert (volumes.keeper(PLACE), volumes.snapshot(PLACE)) == (None, None)
+
+
+async def test_a_tree_that_was_written_is_known_without_asking(volumes: Volumes, told: list[Place]) -> None:
+    connect(volumes, a_snapshot(ENTRY, trees=(a_tree({"model": {}}, server="l4"),)))
+    await volumes.refresh(PLACE)
+    written = manifest("model")
+    await volumes.put_tree(PLACE, server="a10", release="24.10", manifest=written)
+    found = volumes.snapshot(PLACE)
+    assert found is not None
+    tree = tree_of(found, server="a10", release="24.10")
+    assert tree is not None
+    assert tree.revision == written.revision
+    assert versions_in(tree, "model") == {1: ENTRY.engine}
+    assert tree_of(found, server="l4", release="24.10") is not None
+    assert told == [PLACE, PLACE]
+    await volumes.put_tree(PLACE, server="a10", release="24.10", manifest=written)
+    assert told == [PLACE, PLACE]
+
+
+async def test_trees_of_two_servers_written_at_once_are_both_known(volumes: Volumes) -> None:
+    connect(volumes, a_snapshot(ENTRY))
+    await volumes.refresh(PLACE)
+    await asyncio.gather(
+        *(
+            volumes.put_tree(PLACE, server=server, release="24.10", manifest=manifest(server))
+            for server in ("a10", "l4")
+        )
+    )
+    found = volumes.snapshot(PLACE)
+    assert found is not None
+    assert {tree.server for tree in found.trees} == {"a10", "l4"}
+
+
+async def test_what_was_seen_stays_known_while_the_keeper_does_not_answer(volumes: Volumes) -> None:
+    connect(volumes, a_snapshot(ENTRY))
+    await volumes.refresh(PLACE)
+
+    class Silent(MemoryKeeper):
+        async def snapshot(self) -> Snapshot:
+            raise KeeperUnreachable("no route")
+
+    volumes.connect(PLACE, cast("Keeper", Silent(a_snapshot())))
+    with pytest.raises(KeeperUnreachable):
+        await volumes.refresh(PLACE)
+    assert volumes.snapshot(PLACE) == a_snapshot(ENTRY)
+
+
+async def test_a_repository_that_is_gone_is_forgotten_and_told_once(
+    volumes: Volumes, told: list[Place]
+) -> None:
+    connect(volumes, a_snapshot())
+    await volumes.refresh(PLACE)
+    volumes.forget(PLACE)
+    volumes.forget(PLACE)
+    assert told == [PLACE, PLACE]
+    assert (volumes.keeper(PLACE), volumes.snapshot(PLACE)) == (None, None)
+
+
+def test_a_tree_tells_its_versions_and_ignores_what_is_none() -> None:
+    tree = a_tree({"model": {1: "e1", 12: "e2"}})
+    stray = dataclasses.replace(tree, models={"model": {**tree.models["model"], "2.tmp": "e3"}})
+    assert versions_in(stray, "model") == {1: "e1", 12: "e2"}
+    assert versions_in(stray, "another") == {}
+    assert versions_in(None, "model") == {}
+    assert tree_of(a_snapshot(trees=(tree,)), server="default", release="25.01") is None

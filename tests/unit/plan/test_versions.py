@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+from typing import Any
+
+from tests.builders import ModelBuilder, a_model
+from tests.observed import (
+    REPOSITORY_UID,
+    a_signature,
+    a_snapshot,
+    a_tensor,
+    an_entry,
+    engine_of,
+    model,
+    sha,
+)
+
+from engine_builder.contract import Signature, Snapshot
+from triton_operator.plan import versions
+from triton_operator.plan.outcome import Outcome, Ready, Stalled, Waiting
+from triton_operator.plan.versions import Build, Outcomes
+from triton_operator.resources.inference_model import InferenceModel
+
+Object = dict[str, Any]
+
+
+def with_versions(*numbers: int, content: str = "") -> ModelBuilder:
+    builder = a_model()
+    for number in numbers:
+        builder = builder.with_version(number, f"pvc://s/{number}.onnx", sha256=sha(f"{content}{number}"))
+    return builder
+
+
+def builds(
+    found: InferenceModel,
+    *,
+    store: Snapshot | None = None,
+    outcomes: Outcomes | None = None,
+    in_tree: dict[int, str] | None = None,
+) -> dict[int, Build]:
+    made = versions.builds(
+        found,
+        repository_uid=REPOSITORY_UID,
+        store=store or a_snapshot(),
+        outcomes=outcomes or Outcomes(),
+        in_tree=in_tree or {},
+    )
+    return {build.number: build for build in made}
+
+
+def reasons(found: dict[int, Build]) -> dict[int, tuple[type[Outcome], str]]:
+    return {number: (type(build.outcome), build.outcome.reason) for number, build in found.items()}
+
+
+def stored_of(found: InferenceModel, **signatures: Signature) -> Snapshot:
+    entries = [
+        an_entry(engine_of(found, v.number), signatures.get(f"v{v.number}")) for v in found.spec.versions
+    ]
+    return a_snapshot(*entries)
+
+
+def remembering(found: InferenceModel, *, state: str = "Promoted") -> Object:
+    """Return the status that tells what the numbers of a model mean."""
+    entries = [
+        {
+            "number": version.number,
+            "state": state,
+            "sha256": version.source.sha256,
+            "contentDigest": versions.content(found, version),
+            "engines": [engine_of(found, version.number).name],
+        }
+        for version in found.spec.versions
+    ]
+    return {"versions": entries}
+
+
+def test_versions_come_in_the_order_of_their_numbers() -> None:
+    assert list(builds(model(with_versions(3, 1, 2)))) == [1, 2, 3]
+
+
+def test_a_version_is_ready_when_its_engine_lies_in_the_store() -> None:
+    found = model(with_versions(1, 2))
+    made = builds(found, store=a_snapshot(an_entry(engine_of(found, 1))))
+    assert reasons(made) == {1: (Ready, "Built"), 2: (Waiting, "Building")}
+    assert (made[1].signature, made[2].signature) == (a_signature(), None)
+
+
+def test_an_entry_of_the_same_name_and_another_key_is_not_the_engine() -> None:
+    found = model(with_versions(1))
+    engine = engine_of(found, 1)
+    other = versions.NeededEngine(engine.name, versions.EngineKey(sha("other")), engine.sha256)
+    assert reasons(builds(found, store=a_snapshot(an_entry(other)))) == {1: (Waiting, "Building")}
+
+
+def test_what_the_engine_object_says_is_passed_on_until_the_store_has_it() -> None:
+    found = model(with_versions(1))
+    name = engine_of(found, 1).name
+    stalled = Stalled("InvalidModel", "not ONNX")
+    assert builds(found, outcomes=Outcomes(engines={name: stalled}))[1].outcome == stalled
+    early = builds(found, outcomes=Outcomes(engines={name: Ready("Built", "")}))[1].outcome
+    assert (type(early), early.reason) == (Waiting, "Building")
+
+
+def test_a_digest_that_is_not_known_is_found_out_first() -> None:
+    found = model(a_model().with_version(1, "pvc://s/1.onnx"))
+    made = builds(found)[1]
+    assert (made.engine, made.content, made.outcome.reason) == (None, None, "Resolving")
+    stalled = Stalled("SourceNotFound", "…")
+    assert builds(found, outcomes=Outcomes(digests={1: stalled}))[1].outcome == stalled
+
+
+def test_a_digest_that_was_found_out_holds_for_that_very_place() -> None:
+    status = {"versions": [{"number": 1, "state": "Building", "uri": "pvc://s/1.onnx", "sha256": sha("1")}]}
+    same = model(a_model().with_version(1, "pvc://s/1.onnx"), status=status)
+    moved = model(a_model().with_version(1, "pvc://s/else.onnx"), status=status)
+    assert versions.known_digest(same, same.spec.versions[0]) == sha("1")
+    assert versions.known_digest(moved, moved.spec.versions[0]) is None
+
+
+def test_a_digest_of_a_number_that_was_removed_is_found_out_anew() -> None:
+    status = {"versions": [{"number": 1, "state": "Removed", "uri": "pvc://s/1.onnx", "sha256": sha("1")}]}
+    found = model(a_model().with_version(1, "pvc://s/1.onnx"), status=status)
+    assert versions.known_digest(found, found.spec.versions[0]) is None
+
+
+def test_the_batch_size_of_a_build_needs_no_other_engine_but_is_part_of_the_meaning() -> None:
+    small = model(a_model().with_version(1, "pvc://s/1.onnx", sha256=sha("1"), max_batch_size=1))
+    large = model(a_model().with_version(1, "pvc://s/1.onnx", sha256=sha("1"), max_batch_size=64))
+    assert engine_of(small, 1) == engine_of(large, 1)
+    assert versions.content(small, small.spec.versions[0]) != versions.content(large, large.spec.versions[0])
+
+
+def test_another_repository_needs_another_engine_of_the_same_content() -> None:
+    found = model(with_versions(1))
+    assert engine_of(found, 1) != engine_of(found, 1, repository_uid="another")
+
+
+def test_a_number_that_meant_something_else_is_refused() -> None:
+    before = model(with_versions(1))
+    again = model(with_versions(1, content="other"), status=remembering(before, state="Removed"))
+    made = builds(again, store=stored_of(again))
+    assert reasons(made) == {1: (Stalled, "VersionReused")}
+    assert made[1].is_reused
+
+
+def test_a_number_that_comes_back_with_the_same_content_is_welcome() -> None:
+    before = model(with_versions(1))
+    again = model(with_versions(1), status=remembering(before, state="Removed"))
+    assert reasons(builds(again, store=stored_of(again))) == {1: (Ready, "Built")}
+
+
+def test_the_tree_remembers_what_a_number_means_when_every_status_is_lost() -> None:
+    before, again = model(with_versions(1)), model(with_versions(1, content="other"))
+    in_tree = {1: engine_of(before, 1).name}
+    assert reasons(builds(again, store=stored_of(again), in_tree=in_tree)) == {1: (Stalled, "VersionReused")}
+    assert reasons(builds(before, store=stored_of(before), in_tree=in_tree)) == {1: (Ready, "Built")}
+
+
+def test_the_same_content_prepared_anew_is_not_a_reuse() -> None:
+    found = model(with_versions(1))
+    known = model(with_versions(1), status=remembering(found))
+    made = builds(known, store=stored_of(known), in_tree={1: "onnxruntime-of-an-older-algorithm"})
+    assert reasons(made) == {1: (Ready, "Built")}
+
+
+WIDE = a_signature(a_tensor("x", -1, 4))
+
+
+def test_the_version_that_came_first_sets_the_signature() -> None:
+    found = model(with_versions(1, 2))
+    store = stored_of(found, v2=WIDE)
+    assert reasons(builds(found, store=store)) == {1: (Ready, "Built"), 2: (Stalled, "SignatureMismatch")}
+    in_tree = {2: engine_of(found, 2).name}
+    made = builds(found, store=store, in_tree=in_tree)
+    assert reasons(made) == {1: (Stalled, "SignatureMismatch"), 2: (Ready, "Built")}
+    assert "version 2" in made[1].outcome.message
+
+
+def test_a_version_that_is_retiring_still_sets_the_signature() -> None:
+    before = model(with_versions(1))
+    after = model(with_versions(2))
+    store = a_snapshot(an_entry(engine_of(before, 1)), an_entry(engine_of(after, 2), WIDE))
+    made = builds(after, store=store, in_tree={1: engine_of(before, 1).name})
+    assert reasons(made) == {2: (Stalled, "SignatureMismatch")}
+
+
+def test_versions_may_differ_in_the_batch_and_in_the_order_of_tensors() -> None:
+    first = a_signature(a_tensor("a", -1, 3), a_tensor("b", -1, 2))
+    second = a_signature(a_tensor("b", 8, 2), a_tensor("a", 8, 3))
+    assert versions.comparable(first) == versions.comparable(second)
+    for other in (
+        a_signature(a_tensor("a", -1, 3)),
+        a_signature(a_tensor("a", -1, 3), a_tensor("c", -1, 2)),
+        a_signature(a_tensor("a", -1, 3), a_tensor("b", -1, 2, datatype="FP16")),
+        a_signature(a_tensor("a", -1, 3), a_tensor("b", -1, 2, 1)),
+    ):
+        assert versions.comparable(first) != versions.comparable(other)
+
+
+def checked(engines: list[str], engine: str, *, reason: str, cosine: str = "0.99") -> InferenceModel:
+    check = {"engine": engine, "minimumCosine": cosine, "reason": reason, "message": "0.2 < 0.99"}
+    entry = {"number": 1, "state": "Promoted", "engines": engines, "check": check}
+    return model(with_versions(1), status={"versions": [entry]})
+
+
+def test_wrong_answers_count_until_engine_or_limit_change() -> None:
+    wrong = checked(["e"], "e", reason="WrongAnswers")
+    assert versions.failed_check(wrong, 1, "e") == Stalled("WrongAnswers", "0.2 < 0.99")
+    assert versions.failed_check(wrong, 1, "another") is None
+    assert versions.failed_check(wrong, 2, "e") is None
+    other_limit = checked(["e"], "e", reason="WrongAnswers", cosine="0.9")
+    assert versions.check_of(other_limit, 1, "e") is None
+    assert versions.failed_check(checked(["e"], "e", reason="Succeeded"), 1, "e") is None
+
+
+def test_one_check_is_for_the_engines_of_all_repositories() -> None:
+    wrong = checked(["e1", "e2"], "e1", reason="WrongAnswers")
+    assert versions.failed_check(wrong, 1, "e2") is not None
+    assert versions.check_of(wrong, 1, "e3") is None
