@@ -249,8 +249,10 @@ def _registry(ctx: Context) -> kopf.OperatorRegistry:
     def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
-    def note(kind: Kind) -> Callable[..., None]:
-        def handler(event: dict[str, Any], **_: Any) -> None:
+    def note(kind: Kind) -> Callable[..., Awaitable[None]]:
+        # async, though it awaits nothing: kopf runs plain functions in threads, and cache and queue
+        # belong to the event loop.
+        async def handler(event: dict[str, Any], **_: Any) -> None:
             obj = {"apiVersion": kind.api_version, "kind": kind.kind, **copy.deepcopy(dict(event["object"]))}
             _seen(ctx, obj, gone=event["type"] == "DELETED")
 

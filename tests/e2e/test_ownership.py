@@ -51,7 +51,7 @@ def test_edited_objects_are_put_back(served: Stage) -> None:
     for name in before:
         kube.json_patch("Deployment", name, [{"op": "replace", "path": arguments, "value": "--foreign"}])
         kube.patch("Deployment", name, {"spec": {"replicas": 3}})
-        kube.patch("Deployment", name, {"metadata": {"labels": {"triton-operator.io/server": "other"}}})
+        kube.patch("Deployment", name, {"metadata": {"labels": {"app.kubernetes.io/component": "other"}}})
     kube.patch("Service", "triton-default", {"spec": {"selector": {"app": "foreign"}}})
     kube.patch(
         "Service", "triton-default-pods", {"metadata": {"labels": {"app.kubernetes.io/component": "x"}}}
@@ -61,7 +61,7 @@ def test_edited_objects_are_put_back(served: Stage) -> None:
         for name, spec in before.items():
             found = kube.get("Deployment", name)
             assert found["spec"] == spec
-            assert found["metadata"]["labels"].get("triton-operator.io/server") in (None, "default")
+            assert found["metadata"]["labels"]["app.kubernetes.io/component"] == name.removesuffix("-default")
         service = kube.get("Service", "triton-default")
         assert service["spec"]["selector"]["triton-operator.io/server"] == "default"
         headless = kube.get("Service", "triton-default-pods")

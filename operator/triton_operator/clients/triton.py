@@ -34,7 +34,8 @@ _CHANNEL = [
     ("grpc.max_receive_message_length", _LONGEST_MESSAGE),
     ("grpc.enable_http_proxy", 0),  # pods are never behind the proxy that the environment names
     ("grpc.use_local_subchannel_pool", 1),  # a pod that took over an address is another server
-    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.initial_reconnect_backoff_ms", 200),  # a pod that starts opens its port any moment
+    ("grpc.max_reconnect_backoff_ms", 2_000),
     # No keepalive pings: Triton's defaults take them for an attack during a long load, and end it.
 ]
 _PASSING = frozenset(
@@ -72,8 +73,9 @@ class TritonError(ClientError):
 
     def __init__(self, reason: str) -> None:
         """Keep Triton's own words, or the connection's."""
-        super().__init__(reason)
-        self.reason = reason
+        # A Python backend's exception brings its stack along, which is in the pod's log as well.
+        self.reason = reason.partition("\n\nAt:")[0].strip()
+        super().__init__(self.reason)
 
 
 class TritonUnreachable(TritonError):

@@ -127,7 +127,7 @@ def _view(ctx: Context, model: InferenceModel, ground: Ground, outcomes: Outcome
 def _pod_view(report: PodReport, model: str) -> PodView:
     found = report.models.get(model)
     if found is None:
-        return PodView(name=report.pod, ready=frozenset(), current=False, trouble=report.trouble)
+        return PodView(name=report.pod, ready=frozenset(), current=False, silence=report.trouble)
     return PodView(name=report.pod, ready=found.ready, current=found.current, trouble=found.trouble)
 
 

@@ -11,7 +11,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from engine_builder.contract import CONFIG_PARAMETER, Signature, Tensor
 from triton_operator.resources.inference_model import InferenceModelSpec
-from triton_operator.resources.serving import Serving
+from triton_operator.resources.serving import InstanceGroup, Serving
 
 TRITON_BACKENDS = {"ONNXRuntime": "onnxruntime"}
 """Backend of the spec → Triton's name for it."""
@@ -79,7 +79,7 @@ def _add_serving(config: pb.ModelConfig, serving: Serving) -> None:
         config.dynamic_batching.SetInParent()
         config.dynamic_batching.preferred_batch_size.extend(batching.preferred_batch_sizes)
         config.dynamic_batching.max_queue_delay_microseconds = batching.max_queue_delay_microseconds
-    for instance in serving.instances:
+    for instance in serving.instances or (InstanceGroup(),):
         group = config.instance_group.add()
         group.count = instance.count
         group.kind = pb.ModelInstanceGroup.Kind.Value(_KINDS[instance.kind.value])

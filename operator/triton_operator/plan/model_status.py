@@ -24,13 +24,15 @@ _NOT_LOOKED_AT = Waiting("Reconciling", "not looked at yet")
 class PodView:
     """What one pod does with a model: versions that answer, or what is in the way.
 
-    `current` tells whether it runs the configuration that the tree has.
+    `current` tells whether it runs the configuration that the tree has, `silence` why the pod
+    can't be asked.
     """
 
     name: str
     ready: frozenset[int]
     current: bool = True
     trouble: str = ""
+    silence: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +120,9 @@ def _on_pods(model: InferenceModel, number: int, engine: str, view: ServerView) 
             "LoadFailed", f"{ready}/{view.wanted_pods} pods of {view.name}; {'; '.join(troubles[:3])}"
         )
     if ready < view.wanted_pods:
-        return Waiting("Loading", f"loaded on {ready}/{view.wanted_pods} pods of TritonServer {view.name}")
+        silent = [f"; pod {pod.name}: {pod.silence}" for pod in view.pods if pod.silence]
+        message = f"loaded on {ready}/{view.wanted_pods} pods of TritonServer {view.name}"
+        return Waiting("Loading", message + "".join(silent[:3]))
     current = sum(pod.current for pod in view.pods if number in pod.ready)
     if current < view.wanted_pods:
         message = f"{current}/{view.wanted_pods} pods of TritonServer {view.name} run the new configuration"
@@ -134,13 +138,14 @@ def _entry(
     number = version.number
     before = model.status.version(number)
     found = [build for view in views for build in view.builds if build.number == number]
-    engines = tuple(dict.fromkeys(str(b.engine.name) for b in found if b.engine and not b.is_reused))
+    needed = tuple(dict.fromkeys(str(b.engine.name) for b in found if b.engine and not b.is_reused))
+    engines = needed + _still_served(before, views, needed)
     if before and any(build.is_reused for build in found):  # the number stays bound to what it meant
         engines = before.engines
     recorded = before.content_digest if before else None
     if recorded is None and any(build.is_ready for build in found):
         recorded = versions.content(model, version)
-    check = before.check if before and before.check and before.check.engine in engines else None
+    check = before.check if before and before.check and before.check.engine in needed else None
     return VersionStatus(
         number=number,
         state=_state(number, views, found, outcome),
@@ -153,6 +158,16 @@ def _entry(
         message=shorten(outcome.message, VERSION_MESSAGE_LENGTH),
         check=check,
     )
+
+
+def _still_served(
+    before: VersionStatus | None, views: Sequence[ServerView], needed: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the engines of the same content that trees still have, say of an older preparing algorithm."""
+    if before is None:
+        return ()
+    served = {view.in_tree.get(before.number) for view in views}
+    return tuple(engine for engine in before.engines if engine in served and engine not in needed)
 
 
 def _state(

@@ -56,7 +56,7 @@ def engines_of(
     candidates = {*current.items(), *((b.number, str(b.engine.name)) for b in found if b.engine)}
     failed = {number for number, engine in candidates if versions.failed_check(model, number, engine)}
     good = {b.number: str(b.engine.name) for b in found if b.engine and b.is_ready and b.number not in failed}
-    good = {n: e for n, e in good.items() if current.get(n) == e or n not in loaded | in_tree.keys()}
+    good = {n: e for n, e in good.items() if n in current or n not in loaded | in_tree.keys()}
     if {b.number for b in found} <= confirmed & good.keys():
         return good
     kept = {n: e for n, e in current.items() if n not in good and n not in failed}

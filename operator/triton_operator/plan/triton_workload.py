@@ -9,6 +9,8 @@ from triton_operator.resources.triton_server import TritonServer
 
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
 CONTAINER = "triton"
+EXIT_SECONDS, GRACE_SECONDS = 20, 30
+"""How long Triton waits for requests in flight when told to end, and Kubernetes for Triton."""
 CONTROL_PROTOCOL = "model-repository,model-config:triton-operator-key=$(TRITON_CONTROL_KEY)"
 
 
@@ -74,6 +76,7 @@ def _pod(server: TritonServer, *, release: str, claim: str, secret: str) -> Mani
         "labelSelector": {"matchLabels": pod_labels(server)},
     }
     return pod | {
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
         "topologySpreadConstraints": [spread],
         "containers": [_container(server, release=release, secret=secret)],
         "volumes": [
@@ -126,6 +129,9 @@ def _arguments(server: TritonServer, *, release: str) -> list[str]:
         "--model-control-mode=explicit",
         "--load-model=*",
         "--exit-on-error=false",
+        # The configuration is always complete; completing it costs a look into every model.
+        "--disable-auto-complete-config",
+        f"--exit-timeout-secs={EXIT_SECONDS}",
         # One model that fails must not take the pod, and all the others, out of the Service.
         "--strict-readiness=false",
         f"--grpc-restricted-protocol={CONTROL_PROTOCOL}",

@@ -57,9 +57,7 @@ def manifest(*models: str) -> TreeManifest:
     return TreeManifest(tuple(ModelTree(name, "", {"1": ENTRY.engine}) for name in models))
 
 
-async def test_a_change_on_the_volume_is_told_and_the_rest_is_not(
-    volumes: Volumes, told: list[Place]
-) -> None:
+async def test_a_change_is_told_and_the_rest_is_not(volumes: Volumes, told: list[Place]) -> None:
     keeper = connect(volumes, a_snapshot())
     await volumes.refresh(PLACE)
     assert told == [PLACE]
@@ -123,9 +121,7 @@ async def test_what_was_seen_stays_known_while_the_keeper_does_not_answer(volume
     assert volumes.snapshot(PLACE) == a_snapshot(ENTRY)
 
 
-async def test_a_repository_that_is_gone_is_forgotten_and_told_once(
-    volumes: Volumes, told: list[Place]
-) -> None:
+async def test_a_repository_that_is_gone_is_forgotten(volumes: Volumes, told: list[Place]) -> None:
     connect(volumes, a_snapshot())
     await volumes.refresh(PLACE)
     volumes.forget(PLACE)
@@ -141,3 +137,11 @@ def test_a_tree_tells_its_versions_and_ignores_what_is_none() -> None:
     assert versions_in(stray, "another") == {}
     assert versions_in(None, "model") == {}
     assert tree_of(a_snapshot(trees=(tree,)), server="default", release="25.01") is None
+
+
+def test_a_first_look_is_told_to_those_who_wait_for_it(volumes: Volumes, told: list[Place]) -> None:
+    assert not volumes.tried(PLACE)
+    volumes.note_tried(PLACE)
+    volumes.note_tried(PLACE)
+    assert volumes.tried(PLACE)
+    assert told == [PLACE]

@@ -291,11 +291,25 @@ def test_a_number_that_comes_back_with_other_content_stays_refused_however_often
     assert all(build.is_ready for build in rebuilt(again).builds)
 
 
+def test_an_engine_that_a_tree_still_has_is_remembered_and_needs_a_check_of_its_own() -> None:
+    found = served(model(a_builder(1)))
+    old = str(engine_of(found, 1).name)
+    view = a_view(found, in_tree=set(), pods=(a_pod(1),), repository_uid="made anew")
+    view = dataclasses.replace(view, in_tree={1: old})
+    entry = entry_of(told(found, view), 1)
+    assert entry is not None
+    assert entry.engines == (engine_of(found, 1, repository_uid="made anew").name, old)
+    assert entry.check is None
+    gone = entry_of(told(with_entries(found, (entry,)), dataclasses.replace(view, in_tree={})), 1)
+    assert gone is not None
+    assert gone.engines == entry.engines[:1]
+
+
 def test_a_number_is_free_again_when_its_engine_is_gone() -> None:
     before = served(model(a_builder(1, 2)))
     found = listing(before, a_builder(2))
     found = with_entries(found, told(found, rebuilt(found), kept=set()).versions)
-    found = listing(found, a_builder(1, content="other").with_version(2, "pvc://s/2.onnx", sha256=sha("2")))
+    found = listing(found, a_builder(2).with_version(1, "pvc://s/1.onnx", sha256=sha("other")))
     assert all(build.is_ready for build in rebuilt(found).builds)
 
 

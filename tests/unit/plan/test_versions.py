@@ -148,11 +148,13 @@ def test_a_number_that_comes_back_with_the_same_content_is_welcome() -> None:
     assert reasons(builds(again, store=stored_of(again))) == {1: (Ready, "Built")}
 
 
-def test_the_tree_remembers_what_a_number_means_when_every_status_is_lost() -> None:
-    before, again = model(with_versions(1)), model(with_versions(1, content="other"))
-    in_tree = {1: engine_of(before, 1).name}
-    assert reasons(builds(again, store=stored_of(again), in_tree=in_tree)) == {1: (Stalled, "VersionReused")}
-    assert reasons(builds(before, store=stored_of(before), in_tree=in_tree)) == {1: (Ready, "Built")}
+def test_what_a_former_model_of_the_name_left_in_the_tree_binds_nobody() -> None:
+    before, again = model(with_versions(1)), model(with_versions(1, content="other"), uid="another")
+    in_tree = {1: str(engine_of(before, 1).name)}
+    made = builds(again, store=stored_of(again), in_tree=in_tree)
+    assert reasons(made) == {1: (Ready, "Built")}
+    assert versions.own(again, list(made.values()), in_tree) == {}
+    assert versions.own(before, list(builds(before).values()), in_tree) == in_tree
 
 
 def test_the_same_content_prepared_anew_is_not_a_reuse() -> None:
@@ -177,7 +179,7 @@ def test_the_version_that_came_first_sets_the_signature() -> None:
 
 def test_a_version_that_is_retiring_still_sets_the_signature() -> None:
     before = model(with_versions(1))
-    after = model(with_versions(2))
+    after = model(with_versions(2), status=remembering(before))
     store = a_snapshot(an_entry(engine_of(before, 1)), an_entry(engine_of(after, 2), WIDE))
     made = builds(after, store=store, in_tree={1: engine_of(before, 1).name})
     assert reasons(made) == {2: (Stalled, "SignatureMismatch")}
