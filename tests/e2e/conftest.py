@@ -16,6 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.e2e.audit import AuditLog
     from tests.e2e.cluster import Cluster
     from tests.e2e.installation import Installation
     from tests.e2e.stage import Stage
@@ -25,7 +26,6 @@ sys.path.insert(0, str(ROOT / "hack"))  # `demo` is run from a path and never in
 
 TEST_SECONDS = 300
 FOLDER = Path(__file__).parent
-SESSION = pytest.StashKey[dict[str, bool]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -62,6 +62,21 @@ def installation(cluster: Cluster) -> Installation:
     from tests.e2e.installation import install
 
     return install(cluster)
+
+
+@pytest.fixture(scope="session")
+def shared_uses() -> dict[str, AuditLog]:
+    """Further operators that tests ran, and the log since each began: what they use counts too."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def whole_run(request: pytest.FixtureRequest) -> bool:
+    """Whether every file of this folder is part of the run."""
+    present = {item.path.name for item in request.session.items if FOLDER in item.path.parents}
+    chosen = bool(request.config.getoption("keyword") or request.config.getoption("markexpr"))
+    nodes = any("::" in argument for argument in request.config.args)
+    return not (chosen or nodes) and present == {path.name for path in FOLDER.glob("test_*.py")}
 
 
 @pytest.fixture(scope="session")

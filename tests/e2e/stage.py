@@ -1,4 +1,4 @@
-"""What scenarios are told in: a namespace with real pods, files on a volume, states awaited, questions asked."""
+"""What scenarios are told in: a namespace with real pods, files on a volume, states awaited."""
 
 from __future__ import annotations
 
@@ -116,6 +116,11 @@ class Stage:
     def put_model(self, name: str, factor: float) -> str:
         """Put a `multiply` model among the sources, and return its URI."""
         return self.put_written(name, lambda path: write_multiply(path, factor))
+
+    def sha256(self, name: str) -> str:
+        """Return the digest of a source."""
+        options = ("-n", self.namespace, "exec", SOURCES)
+        return kubectl(*options, "--", "sha256sum", f"/sources/{name}").stdout.split()[0]
 
     def serve_nets(self) -> None:
         """Serve the nets of the wheel, and wait until every pod does."""

@@ -67,6 +67,14 @@ async def _clear(ctx: Context, work: Work) -> None:
             await ctx.children.delete(JOB, job)
 
 
+async def clear_ended(ctx: Context, namespace: str, labels: dict[str, str]) -> None:
+    """Delete Jobs whose result is safe and whose log had its time; looked at with every resync."""
+    now = datetime.datetime.now(datetime.UTC)
+    for job in ctx.cache.labelled(JOB.kind, namespace, labels):
+        if "deletionTimestamp" not in job["metadata"] and attempts.has_had_its_time(job, now=now):
+            await ctx.children.delete(JOB, job)
+
+
 def _jobs(ctx: Context, work: Work) -> list[Object]:
     found = ctx.cache.labelled(
         JOB.kind, work.owner.namespace, {**work.labels, names.MANAGED_BY: names.MANAGER}

@@ -130,6 +130,9 @@ class Converger:
         """Say what the pod must serve, and which incarnation of its container runs."""
         if container.container_id != self.container.container_id:
             self._failures.clear()
+            self.report = dataclasses.replace(
+                self.report, loaded=None, models={}, trouble="the container was restarted"
+            )
         if (container, desired) != (self.container, self._desired):
             self.container, self._desired = container, desired
             self._changed.set()

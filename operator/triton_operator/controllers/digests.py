@@ -20,6 +20,7 @@ async def find(ctx: Context, model: InferenceModel) -> tuple[InferenceModel, dic
     outcomes: dict[int, Outcome] = {}
     for version in model.spec.versions:
         if versions.known_digest(model, version) is not None:
+            await attempts.clear_ended(ctx, model.namespace, _labels(model, version))
             continue
         try:
             found = await _look_up(ctx, model, version)
@@ -36,10 +37,9 @@ async def _look_up(ctx: Context, model: InferenceModel, version: Version) -> str
     repository = _repository(ctx, model)
     if repository is None:
         return None  # nothing to prepare it in yet: the server's own words say more
-    base = names.resolve_name(model_uid=model.metadata.uid, number=version.number, uri=version.source.uri)
     work = Work(
         owner=model,
-        labels={**names.labels("resolve"), names.RESOLVE: base},
+        labels=_labels(model, version),
         job=lambda attempt: jobs.resolve(
             model=model,
             version=version,
@@ -57,6 +57,11 @@ async def _look_up(ctx: Context, model: InferenceModel, version: Version) -> str
             return Waiting("Resolving", message, after=min(2.0, found.lost_after))
         found = Start(attempt=found.attempt + 1)  # its pod went before its answer was read
     return await attempts.advance(ctx, work, found)
+
+
+def _labels(model: InferenceModel, version: Version) -> dict[str, str]:
+    base = names.resolve_name(model_uid=model.metadata.uid, number=version.number, uri=version.source.uri)
+    return {**names.labels("resolve"), names.RESOLVE: base}
 
 
 def _repository(ctx: Context, model: InferenceModel) -> ModelRepository | None:

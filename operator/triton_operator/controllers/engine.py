@@ -59,6 +59,7 @@ async def _reconcile(ctx: Context, engine: Engine, repository: ModelRepository |
             "RepositoryNotReady", f"ModelRepository {repository.name} has no keeper that answers yet"
         )
     if _entry(ctx, engine) is not None:
+        await attempts.clear_ended(ctx, engine.namespace, names.labels("prepare", engine=engine.name))
         return Ready("Built", f"in the store of ModelRepository {repository.name}")
     return await _build(ctx, engine, repository)
 

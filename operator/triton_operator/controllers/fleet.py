@@ -55,6 +55,7 @@ class Fleet:
         self._assignments: dict[Place, Assignment] = {}
         self._pods: dict[Place, dict[str, RunningContainer]] = {}
         self._members: dict[Place, dict[str, _Member]] = {}
+        self._tried: set[Place] = set()
         self._ending: set[asyncio.Task[None]] = set()
 
     def assign(self, place: Place, assignment: Assignment) -> None:
@@ -67,6 +68,7 @@ class Fleet:
         """Forget a server that is gone."""
         self._assignments.pop(place, None)
         self._pods.pop(place, None)
+        self._tried.discard(place)
         self._reconcile(place)
 
     def observe(self, place: Place, containers: Iterable[RunningContainer]) -> None:
@@ -77,9 +79,15 @@ class Fleet:
             self._reconcile(place)
             self._on_change(place)
 
-    def knows(self, place: Place) -> bool:
-        """Tell whether a server's pods were told what to serve since this process began."""
-        return place in self._assignments
+    def tried(self, place: Place) -> bool:
+        """Tell whether a server was looked at since this process began, even if in vain."""
+        return place in self._tried
+
+    def note_tried(self, place: Place) -> None:
+        """Remember that a server was looked at; whoever waited for that is told."""
+        if place not in self._tried:
+            self._tried.add(place)
+            self._on_change(place)
 
     def reports(self, place: Place) -> tuple[PodReport, ...]:
         """Return what the pods of a server that run now report, in the order of their names."""

@@ -77,6 +77,8 @@ async def _ensure_engines(ctx: Context, model: InferenceModel, views: Sequence[S
                 if found is not None:
                     ctx.cache.put(found)
             continue
+        if f"{model.name}/{build.number}" not in Engine.parse(body).status.used_by:
+            ctx.queue.add(Key(ENGINE.kind, model.namespace, build.engine.name))
         moved = engines.moved(Engine.parse(body), _sources(ctx, model.namespace, build.engine.name))
         if moved is not None:
             ctx.cache.put(await ctx.kube.apply(ENGINE, moved))

@@ -35,6 +35,7 @@ async def reconcile(ctx: Context, key: Key) -> float | None:
         return survey.RETRY_SECONDS
     except OutcomeError as error:
         outcome = error.outcome
+    ctx.fleet.note_tried(place)
     await _write_status(ctx, server, outcome)
     return ctx.look_again(outcome)
 
@@ -101,10 +102,8 @@ def _leaving(ctx: Context, ground: Ground, published: list[Published]) -> set[st
     unwanted = (tree.models.keys() if tree is not None else set()) - {model.name for model in published}
     reports = {report.uid: report for report in ctx.fleet.reports((server.namespace, server.name))}
     held: set[str] = set()
-    for pod in _pods(ctx, server):
+    for pod in filter(pods.may_serve, _pods(ctx, server)):
         report = reports.get(pod["metadata"]["uid"])
-        if pods.has_ended(pod) or "deletionTimestamp" in pod["metadata"]:
-            continue
         held |= unwanted if report is None or report.loaded is None else unwanted & report.loaded
     return held
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from engine_builder.contract import Snapshot
-from triton_operator.clients.kube import ENGINE, INFERENCE_MODEL, MODEL_REPOSITORY, TRITON_SERVER
+from triton_operator.clients.kube import ENGINE, INFERENCE_MODEL, MODEL_REPOSITORY, POD, TRITON_SERVER
 from triton_operator.controllers.context import Context
 from triton_operator.controllers.converger import PodReport
 from triton_operator.controllers.volumes import tree_of, versions_in
-from triton_operator.plan import publish, versions
+from triton_operator.plan import pods, publish, versions
 from triton_operator.plan.model_status import PodView, ServerView
 from triton_operator.plan.outcome import Outcome, Ready, Stalled, Waiting
 from triton_operator.plan.versions import Outcomes
@@ -113,19 +113,26 @@ def _view(ctx: Context, model: InferenceModel, ground: Ground, outcomes: Outcome
     )
     place = (server.namespace, server.name)
     reports = ctx.fleet.reports(place)
-    if not ctx.fleet.knows(place) or not all(report.asked for report in reports):
+    if not ctx.fleet.tried(place) or not all(report.asked for report in reports):
         raise NothingKnownYet
+    stalled = server.status.condition("Stalled")
+    if not reports and stalled is not None and stalled.status.value == "True":
+        refusal = Waiting("ServerNotReady", f"TritonServer {server.name}: {stalled.message}")
+        return ServerView(name=server.name, refusal=refusal, builds=builds, in_tree=in_tree)
     return ServerView(
         name=server.name,
         builds=builds,
         in_tree=in_tree,
         wanted_pods=server.spec.replicas,
-        pods=tuple(_pod_view(report, model.triton_name) for report in reports),
+        pods=tuple(_pod_view(ctx, server, report, model.triton_name) for report in reports),
     )
 
 
-def _pod_view(report: PodReport, model: str) -> PodView:
+def _pod_view(ctx: Context, server: TritonServer, report: PodReport, model: str) -> PodView:
     found = report.models.get(model)
+    pod = ctx.cache.get(POD.kind, server.namespace, report.pod)
+    if pod is None or not pods.is_ready(pod):  # no Service sends requests there
+        return PodView(name=report.pod, ready=frozenset(), current=False, silence="not ready")
     if found is None:
         return PodView(name=report.pod, ready=frozenset(), current=False, silence=report.trouble)
     return PodView(name=report.pod, ready=found.ready, current=found.current, trouble=found.trouble)

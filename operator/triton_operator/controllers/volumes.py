@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Callable, Mapping
 
@@ -22,6 +23,7 @@ class Volumes:
         self._keepers: dict[Place, Keeper] = {}
         self._snapshots: dict[Place, Snapshot] = {}
         self._tried: set[Place] = set()
+        self._writes: collections.Counter[Place] = collections.Counter()
         self._on_change = on_change
 
     def tried(self, place: Place) -> bool:
@@ -61,9 +63,12 @@ class Volumes:
         keeper = self._keepers.get(place)
         if keeper is None:
             return None
-        found = await keeper.snapshot()
-        self._replace(place, found)
-        return found
+        while True:
+            writes = self._writes[place]
+            found = await keeper.snapshot()
+            if writes == self._writes[place]:  # else it may show a tree as it was before our write
+                self._replace(place, found)
+                return found
 
     async def put_tree(
         self, place: Place, *, server: str, release: str, manifest: TreeManifest
@@ -76,7 +81,11 @@ class Volumes:
         keeper, known = self._keepers.get(place), self._snapshots.get(place)
         if keeper is None or known is None:
             return None
-        state = await keeper.put_tree(server, release, manifest)
+        self._writes[place] += 1
+        try:
+            state = await keeper.put_tree(server, release, manifest)
+        finally:
+            self._writes[place] += 1
         latest = self._snapshots.get(place, known)
         others = tuple(t for t in latest.trees if (t.server, t.release) != (server, release))
         self._replace(place, dataclasses.replace(latest, trees=(*others, state)))

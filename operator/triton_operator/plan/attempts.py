@@ -17,6 +17,10 @@ from triton_operator.plan import names, pods
 
 Object = dict[str, Any]
 
+KEPT_SECONDS = 3600.0
+"""How long an ended Job whose result is safe stays, so that its log can be read. Where the result is a
+fault, the Job stays until a newer attempt: it is what remembers the fault."""
+
 FIRST_BACKOFF_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 300.0
 LONGEST_SOURCE_BACKOFF_SECONDS = 60.0
@@ -105,6 +109,15 @@ def condition(job: Object, kind: str) -> Object | None:
         if item["type"] == kind and item["status"] == "True":
             return dict(item)
     return None
+
+
+def has_had_its_time(job: Object, *, now: datetime.datetime) -> bool:
+    """Tell whether a Job ended long enough ago for nobody to read its log any more."""
+    ended = condition(job, "Complete") or condition(job, "Failed")
+    if ended is None:
+        return False
+    since = parse_time(ended.get("lastTransitionTime") or job["metadata"]["creationTimestamp"])
+    return (now - since).total_seconds() > KEPT_SECONDS
 
 
 def outdated(jobs: Sequence[Object]) -> list[Object]:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import decimal
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triton_operator.plan import names
+
+_SUFFIXES = {"": 1} | {
+    suffix: decimal.Decimal(factor)
+    for suffix, factor in (
+        *zip("num", ("1e-9", "1e-6", "1e-3"), strict=True),
+        *zip("kMGTPE", ("1e3", "1e6", "1e9", "1e12", "1e15", "1e18"), strict=True),
+        *((f"{letter}i", 1024 ** (power + 1)) for power, letter in enumerate("KMGTPE")),
+    )
+}
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|)")
 
 HASH_ANNOTATION = f"{names.GROUP}/applied"
 
@@ -32,4 +44,13 @@ def holds(desired: Any, live: Any) -> bool:
             return True
         same_length = isinstance(live, Sequence) and len(live) == len(desired)
         return same_length and all(holds(d, v) for d, v in zip(desired, live, strict=True))
-    return bool(desired == live) or (live is None and desired in ("", False, 0)) or str(desired) == str(live)
+    if desired == live or (live is None and desired in ("", False, 0)) or str(desired) == str(live):
+        return True
+    amount = _amount(desired)
+    return amount is not None and amount == _amount(live)
+
+
+def _amount(value: Any) -> decimal.Decimal | None:
+    """Return what a quantity amounts to: the API server writes 0.5 as 500m and 1024Mi as 1Gi."""
+    match = _QUANTITY.fullmatch(str(value))
+    return decimal.Decimal(match[1]) * _SUFFIXES[match[2]] if match else None

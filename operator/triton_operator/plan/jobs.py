@@ -12,9 +12,6 @@ from triton_operator.resources.inference_model import InferenceModel
 from triton_operator.resources.model_repository import PrepareSettings
 from triton_operator.resources.version import Version
 
-KEPT_SECONDS = 3600
-"""How long an ended Job stays, so that its log can be read."""
-
 
 def prepare(
     *, engine: Engine, attempt: int, claim: str, settings: PrepareSettings, images: Images
@@ -91,7 +88,6 @@ def _job(
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
             "activeDeadlineSeconds": settings.timeout_seconds,
-            "ttlSecondsAfterFinished": KEPT_SECONDS,
             "template": {"metadata": {"labels": dict(labels)}, "spec": pod},
         },
     }

@@ -14,6 +14,9 @@ from triton_operator.resources.inference_model import CheckStatus, InferenceMode
 from triton_operator.resources.version import Version, VersionState, VersionStatus
 
 VERSION_MESSAGE_LENGTH = 512
+MOST_REMEMBERED = 500
+"""Removed versions that a status keeps; the highest numbers stay."""
+
 WAITING_SECONDS = 30.0
 """What waits behind something that is stalled is looked at again after so long."""
 
@@ -212,7 +215,7 @@ def _removed(
         pods = _pods(entry.number, views) if retiring else None
         changes = {"state": state, "reason": reason, "message": message, "pods": pods}
         remembered.append(entry.model_copy(update=changes))
-    return remembered
+    return sorted(remembered, key=lambda entry: entry.number)[-MOST_REMEMBERED:]
 
 
 def _is_served(number: int, views: Sequence[ServerView]) -> bool:

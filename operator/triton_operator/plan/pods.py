@@ -106,6 +106,12 @@ def has_ended(pod: Object) -> bool:
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
+def may_serve(pod: Object) -> bool:
+    """Tell whether a pod may have begun to read its tree, even if nothing was heard of it yet."""
+    gone = has_ended(pod) or "deletionTimestamp" in pod["metadata"]
+    return not gone and bool(pod.get("spec", {}).get("nodeName")) and waiting_trouble(pod) is None
+
+
 def needs_secret(deployment: Object | None, own_pods: Sequence[Object], secret: str) -> bool:
     """Tell whether a Secret that we may not read must be created, as far as others let us know.
 

@@ -9,8 +9,9 @@ from triton_operator.resources.triton_server import TritonServer
 
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
 CONTAINER = "triton"
-EXIT_SECONDS, GRACE_SECONDS = 20, 30
-"""How long Triton waits for requests in flight when told to end, and Kubernetes for Triton."""
+LEAVE_SECONDS, EXIT_SECONDS, GRACE_SECONDS = 5, 20, 30
+"""When a pod ends: how long it still answers, so that Services forget it first; how long Triton then
+waits for requests in flight; and how long Kubernetes waits for both."""
 CONTROL_PROTOCOL = "model-repository,model-config:triton-operator-key=$(TRITON_CONTROL_KEY)"
 
 
@@ -108,6 +109,7 @@ def _container(server: TritonServer, *, release: str, secret: str) -> Manifest:
         "startupProbe": _probe("/v2/health/live", period=1, failures=3600),
         "readinessProbe": _probe("/v2/health/ready", period=2, failures=2),
         "livenessProbe": _probe("/v2/health/live", period=10, failures=6),
+        "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_SECONDS}}},
         "securityContext": podspec.CONTAINER_SECURITY,
         "volumeMounts": [
             podspec.mount("repository", podspec.REPOSITORY_MOUNT, read_only=True),

@@ -49,7 +49,23 @@ class InferenceModelSpec(Model):
                 "(!has(self.modelName) || self.modelName == oldSelf.modelName)",
                 f"modelName cannot be added, changed or removed: {_NEW_MODEL}",
                 field_path=".modelName",
-            )
+            ),
+            Rule(
+                "!has(self.serving) || !has(self.serving.maxBatchSize) || "
+                "self.versions.all(v, self.serving.maxBatchSize <= v.build.maxBatchSize)",
+                "serving.maxBatchSize is above build.maxBatchSize of a version (default 16): lower it, or "
+                "add a version that is built for larger batches",
+                field_path=".serving",
+            ),
+            Rule(
+                "!has(self.serving) || !has(self.serving.dynamicBatching) || "
+                "!has(self.serving.dynamicBatching.preferredBatchSizes) || "
+                "self.serving.dynamicBatching.preferredBatchSizes.all(s, "
+                "self.versions.all(v, s <= v.build.maxBatchSize))",
+                "serving.dynamicBatching.preferredBatchSizes has a size above build.maxBatchSize of a "
+                "version (default 16): leave it out, or add a version that is built for larger batches",
+                field_path=".serving",
+            ),
         )
     )
 
