@@ -148,33 +148,15 @@ def test_a_first_look_is_told_to_those_who_wait_for_it(volumes: Volumes, told: l
 
 
 async def test_look_that_overlaps_a_write_of_a_tree_does_not_undo_it() -> None:
-    class SlowKeeper:
-        """Answers a first look with what lay there before the write."""
-
-        def __init__(self) -> None:
-            self.looks = 0
-            self.written = asyncio.Event()
-            self.tree: TreeState | None = None
-
-        async def snapshot(self) -> Snapshot:
-            self.looks += 1
-            trees = () if self.tree is None else (self.tree,)
-            if self.looks == 2:
-                await self.written.wait()
-            return dataclasses.replace(a_snapshot(), trees=trees)
-
-        async def put_tree(self, server: str, release: str, manifest: TreeManifest) -> TreeState:
-            self.tree = TreeState(server=server, release=release, revision=manifest.revision, models={})
-            return self.tree
-
-    keeper = SlowKeeper()
-    volumes = Volumes(lambda place: None)
+    keeper = MemoryKeeper(a_snapshot())
+    volumes = Volumes(lambda _place: None)
     volumes.connect(PLACE, cast("Keeper", keeper))
     await volumes.refresh(PLACE)
+    keeper.gate.clear()
     look = asyncio.create_task(volumes.refresh(PLACE))
     await asyncio.sleep(0)
     await volumes.put_tree(PLACE, server="default", release="24.10", manifest=TreeManifest(models=()))
-    keeper.written.set()
+    keeper.gate.set()
     found = await look
     assert found is not None
     assert [tree.server for tree in found.trees] == ["default"]
