@@ -37,11 +37,8 @@ def moved(engine: Engine, sources: AbstractSet[str]) -> dict[str, Any] | None:
     """Return the Engine with the place where its source lies now, or None when it need not change.
 
     The place isn't part of the key, so several models may name several; any of them will do.
-    A built engine has no use for its source any more and is left alone.
     """
-    ready = engine.status.condition("Ready")
-    built = ready is not None and ready.status.value == "True"
-    if built or not sources or engine.spec.source.uri in sources:
+    if not sources or engine.spec.source.uri in sources:
         return None
     body = engine.to_manifest()
     body.pop("status", None)

@@ -32,7 +32,7 @@ def conditions(ready: str) -> dict[str, Any]:
     return {"conditions": [condition]}
 
 
-def test_a_source_that_moved_is_followed_while_the_engine_is_not_built() -> None:
+def test_a_source_that_moved_is_followed() -> None:
     engine = Engine.parse(an_engine(NEEDED, uri="pvc://old/1.onnx", status=conditions("False")))
     body = engines.moved(engine, {"pvc://new/1.onnx"})
     assert body is not None
@@ -56,6 +56,8 @@ def test_several_new_places_give_the_same_answer_every_time() -> None:
     assert engines.moved(Engine.parse(body), {"pvc://b/1.onnx", "pvc://a/1.onnx"}) is None
 
 
-def test_a_built_engine_has_no_use_for_its_source_any_more() -> None:
+def test_a_built_engine_follows_its_source_too_since_its_files_may_get_lost() -> None:
     engine = Engine.parse(an_engine(NEEDED, uri="pvc://old/1.onnx", status=conditions("True")))
-    assert engines.moved(engine, {"pvc://new/1.onnx"}) is None
+    body = engines.moved(engine, {"pvc://new/1.onnx"})
+    assert body is not None
+    assert body["spec"]["source"]["uri"] == "pvc://new/1.onnx"
