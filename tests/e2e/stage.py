@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from tests.e2e.samples import Sample, light
 from tests.integration.eventually import eventually
 from tests.integration.kube import ApiError
 from tests.onnx_models import SIZE, write_multiply
+from tests.told import condition_of, summary
 from tritonclient.utils import InferenceServerException
 
 if TYPE_CHECKING:
@@ -259,26 +259,6 @@ class Stage:
         keeper = f"deployment/keeper-{repository}"
         command = ("find", f"/repository/{below}", "-mindepth", "1", "-printf", "%P\\n")
         return sorted(kubectl("-n", self.namespace, "exec", keeper, "--", *command).stdout.split("\n")[:-1])
-
-
-def condition_of(found: Object, type_: str) -> Object:
-    """Return a condition of an object, or an empty one."""
-    conditions = found.get("status", {}).get("conditions") or []
-    return next((each for each in conditions if each["type"] == type_), {})
-
-
-def summary(found: Object) -> str:
-    """Return in a line what the status of an object says."""
-    status = found.get("status", {})
-    conditions = {
-        each["type"]: " ".join(filter(None, (each["status"], each.get("reason"), each.get("message"))))
-        for each in status.get("conditions") or []
-    }
-    versions = [
-        {key: each.get(key) for key in ("number", "state", "reason", "message")}
-        for each in status.get("versions") or []
-    ]
-    return json.dumps({"conditions": conditions, **({"versions": versions} if versions else {})})
 
 
 def _sources_pod(image: str) -> Object:

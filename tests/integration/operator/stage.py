@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -13,6 +12,7 @@ import numpy as np
 from tests.builders import a_claim, a_repository, a_server
 from tests.integration.eventually import eventually
 from tests.onnx_models import SIZE, write_multiply
+from tests.told import condition_of, summary
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 if TYPE_CHECKING:
@@ -90,10 +90,10 @@ class Stage:
 
         def check() -> Object:
             found = self.kube.get(kind, name)
-            condition = _condition(found, type_)
-            assert condition.get("status") == status, f"{kind}/{name}: {_summary(found)}"
+            condition = condition_of(found, type_)
+            assert condition.get("status") == status, f"{kind}/{name}: {summary(found)}"
             assert condition.get("observedGeneration") == found["metadata"]["generation"]
-            assert reason in ("", condition.get("reason")), f"{kind}/{name}: {_summary(found)}"
+            assert reason in ("", condition.get("reason")), f"{kind}/{name}: {summary(found)}"
             return found
 
         return eventually(check, within=within, because=self.explain)
@@ -114,7 +114,7 @@ class Stage:
         """Return what may tell why a wait was in vain."""
         kinds = ("InferenceModel", "TritonServer", "ModelRepository", "Engine", "Job", "Pod")
         objects = [
-            f"{kind}/{each['metadata']['name']}: {_summary(each)}"
+            f"{kind}/{each['metadata']['name']}: {summary(each)}"
             for kind in kinds
             for each in self.kube.list(kind)
         ]
@@ -179,21 +179,3 @@ class Stage:
 def uri_of(name: str) -> str:
     """Return the URI of a file among the sources."""
     return f"pvc://{SOURCES}/{name}"
-
-
-def _condition(found: Object, type_: str) -> Object:
-    conditions = found.get("status", {}).get("conditions") or []
-    return next((each for each in conditions if each["type"] == type_), {})
-
-
-def _summary(found: Object) -> str:
-    status = found.get("status", {})
-    conditions = {
-        each["type"]: " ".join(filter(None, (each["status"], each.get("reason"), each.get("message"))))
-        for each in status.get("conditions") or []
-    }
-    versions = [
-        {key: each.get(key) for key in ("number", "state", "reason", "message")}
-        for each in status.get("versions") or []
-    ]
-    return json.dumps({"conditions": conditions, "versions": versions})
