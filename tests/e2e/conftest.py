@@ -60,7 +60,9 @@ def cluster() -> Iterator[Cluster]:
 def installation(cluster: Cluster) -> Installation:
     """The chart, installed or upgraded, with the operator at work."""
     from tests.e2e.installation import install
+    from tests.e2e.stage import remove_leftovers
 
+    remove_leftovers()
     return install(cluster)
 
 
@@ -93,7 +95,9 @@ def new_stage(cluster: Cluster, installation: Installation) -> Iterator[Callable
 
     yield make
     for stage in made:
-        stage.close()
+        stage.leave()
+    for stage in made:
+        stage.wait_gone()
 
 
 @pytest.fixture
@@ -101,7 +105,7 @@ def stage(new_stage: Callable[[str], Stage], request: pytest.FixtureRequest) -> 
     """A stage for one test alone."""
     found = new_stage(request.node.path.stem.removeprefix("test_").replace("_", "-"))
     yield found
-    found.close()
+    found.leave()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import tempfile
@@ -21,7 +22,7 @@ from tests.told import condition_of, summary
 from tritonclient.utils import InferenceServerException
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.builders import Builder, ServerBuilder
     from tests.e2e.cluster import Cluster
@@ -37,7 +38,8 @@ HTTP, GRPC = 8000, 8001
 READY_SECONDS = 90
 GONE_SECONDS = 60
 KINDS = ("InferenceModel", "TritonServer", "ModelRepository", "Engine")
-RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+MARK = "triton-operator.io/end-to-end-test"
+LABELS = {"pod-security.kubernetes.io/enforce": "restricted", MARK: "true"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Stage:
     @classmethod
     def create(cls, cluster: Cluster, installation: Installation, namespace: str) -> Stage:
         """Make the namespace; it admits only pods that run with the least rights."""
-        metadata = {"name": namespace, "labels": RESTRICTED}
+        metadata = {"name": namespace, "labels": LABELS}
         kube = cluster.kube(namespace)
         kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
 
@@ -66,9 +68,12 @@ class Stage:
         """Return the namespace's name."""
         return self.kube.namespace
 
-    def close(self) -> None:
-        """Delete the namespace and wait until it is gone."""
+    def leave(self) -> None:
+        """Delete the namespace, and don't wait for it."""
         self.cluster.kube().delete("Namespace", self.namespace)
+
+    def wait_gone(self) -> None:
+        """Wait until nothing is left of the namespace."""
 
         def gone() -> None:
             found = self.cluster.kube().find("Namespace", self.namespace)
@@ -254,11 +259,26 @@ class Stage:
             for pod in self.pod_names()
         }
 
+    @contextlib.contextmanager
+    def node_closed(self, pod: Object) -> Iterator[None]:
+        """Have the node of a pod take no more pods while the context is open."""
+        node = pod["spec"]["nodeName"]
+        kubectl("cordon", node)
+        try:
+            yield
+        finally:
+            kubectl("uncordon", node)
+
     def on_volume(self, repository: str = "default", *, below: str = "") -> list[str]:
         """Return the paths on a repository's volume as its keeper sees them."""
         keeper = f"deployment/keeper-{repository}"
         command = ("find", f"/repository/{below}", "-mindepth", "1", "-printf", "%P\\n")
         return sorted(kubectl("-n", self.namespace, "exec", keeper, "--", *command).stdout.split("\n")[:-1])
+
+
+def remove_leftovers() -> None:
+    """Remove the namespaces that a run left which was killed."""
+    kubectl("delete", "namespace", "--selector", MARK, "--ignore-not-found", "--timeout=120s")
 
 
 def _sources_pod(image: str) -> Object:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.builders import a_model
-from tests.e2e.cluster import kubectl
 from tests.e2e.samples import write_large
 
 if TYPE_CHECKING:
@@ -117,13 +116,9 @@ def test_pods_of_a_lost_node_come_back_on_another(served: Stage) -> None:
     """Cordoned and killed without grace: stopping a kubelet would disturb the cluster's other users."""
     for component in ("triton", "keeper"):
         (pod,) = served.pods(component)
-        node = pod["spec"]["nodeName"]
-        kubectl("cordon", node)
-        try:
-            served.kube.delete("Pod", pod["metadata"]["name"], grace_seconds=0)
-            served.eventually(lambda component=component, node=node: moved(served, component, away_from=node))
-        finally:
-            kubectl("uncordon", node)
+        with served.node_closed(pod):
+            delete(served, pod["metadata"]["name"])
+            served.eventually(lambda component=component, pod=pod: moved(served, component, pod))
 
     def answers() -> None:
         assert list(served.served_factors("main").values()) == [2.0]
@@ -133,8 +128,8 @@ def test_pods_of_a_lost_node_come_back_on_another(served: Stage) -> None:
     served.wait_ready("ModelRepository", "default")
 
 
-def moved(stage: Stage, component: str, *, away_from: str) -> None:
+def moved(stage: Stage, component: str, before: dict[str, Any]) -> None:
     (pod,) = stage.pods(component)
-    assert pod["spec"]["nodeName"] != away_from
+    assert pod["spec"]["nodeName"] != before["spec"]["nodeName"]
     ready = {each["type"]: each["status"] for each in pod["status"]["conditions"]}
     assert ready["Ready"] == "True"

@@ -45,6 +45,7 @@ from triton_operator.clients.objects import (
     KubeError,
     NotFound,
     Object,
+    Terminating,
     Unavailable,
     WatchEvent,
     error_of,
@@ -80,6 +81,7 @@ __all__ = [
     "KubeError",
     "NotFound",
     "Object",
+    "Terminating",
     "Unavailable",
     "WatchEvent",
 ]

@@ -5,6 +5,7 @@ KubeError
 ├── AlreadyExists    409 on creation
 ├── Conflict         409 otherwise, and every mismatch of a UID
 ├── Forbidden        403
+│   └── Terminating  403, as the namespace is being deleted
 ├── Invalid          400, 422
 ├── Gone             410: a list or a watch has to start over
 └── Unavailable      5xx, 401, 429, the network, a timeout
@@ -100,6 +101,10 @@ class Forbidden(KubeError):
     """The operator has no right to do this, or admission refuses it."""
 
 
+class Terminating(Forbidden):
+    """The namespace is being deleted, and takes nothing new."""
+
+
 class Invalid(KubeError):
     """The API server refuses the content."""
 
@@ -131,4 +136,11 @@ def error_of(status: int, answer: Object, *, request: str) -> KubeError:
         cls = AlreadyExists
     elif reason == "Expired":
         cls = Gone
+    elif any(c.get("reason") == "NamespaceTerminating" for c in _causes(answer)):
+        cls = Terminating
     return cls(status=status, reason=reason, message=message, request=request)
+
+
+def _causes(answer: Object) -> list[Object]:
+    details = answer.get("details")
+    return list(details.get("causes") or ()) if isinstance(details, dict) else []

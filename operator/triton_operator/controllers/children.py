@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from triton_operator.clients.kube import SECRET, AlreadyExists, Conflict, Forbidden, Kind, Kube, Object
+from triton_operator.clients.kube import SECRET, AlreadyExists, Conflict, Kind, Kube, Object, Terminating
 from triton_operator.controllers.cache import Cache
 from triton_operator.logs import about
 from triton_operator.plan import drift, names, pods
@@ -52,9 +52,7 @@ class Children:
         """
         try:
             live = await self._kube.create(kind, manifest)
-        except Forbidden as error:
-            if "being terminated" not in error.message:
-                raise
+        except Terminating as error:
             message = f"namespace {manifest['metadata']['namespace']} is being deleted"
             raise OutcomeError(Waiting("NamespaceTerminating", message)) from error
         self._log("created", kind, manifest)

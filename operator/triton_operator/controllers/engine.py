@@ -35,7 +35,7 @@ async def reconcile(ctx: Context, key: Key) -> float | None:
         await ctx.children.delete(ENGINE, body)
         return None
     try:
-        outcome = await _reconcile(ctx, engine, found)
+        outcome = await _reconcile(ctx, engine, found, used)
     except survey.NothingKnownYet:
         return survey.RETRY_SECONDS
     except OutcomeError as error:
@@ -45,7 +45,9 @@ async def reconcile(ctx: Context, key: Key) -> float | None:
     return min(waits, default=None)
 
 
-async def _reconcile(ctx: Context, engine: Engine, repository: ModelRepository | None) -> Outcome:
+async def _reconcile(
+    ctx: Context, engine: Engine, repository: ModelRepository | None, used: Usage
+) -> Outcome:
     if repository is None:
         message = (
             f"ModelRepository {engine.spec.repository} does not exist in namespace {engine.namespace} yet"
@@ -61,10 +63,10 @@ async def _reconcile(ctx: Context, engine: Engine, repository: ModelRepository |
     if _entry(ctx, engine) is not None:
         await attempts.clear_ended(ctx, engine.namespace, names.labels("prepare", engine=engine.name))
         return Ready("Built", f"in the store of ModelRepository {repository.name}")
-    return await _build(ctx, engine, repository)
+    return await _build(ctx, engine, repository, used)
 
 
-async def _build(ctx: Context, engine: Engine, repository: ModelRepository) -> Outcome:
+async def _build(ctx: Context, engine: Engine, repository: ModelRepository, used: Usage) -> Outcome:
     work = Work(
         owner=engine,
         labels=names.labels("prepare", engine=engine.name),
@@ -93,6 +95,8 @@ async def _build(ctx: Context, engine: Engine, repository: ModelRepository) -> O
         found = Start(attempt=found.attempt + 1)  # somebody removed it from the volume
     if isinstance(found, Failed) and engine.status.job != found.job:
         ctx.metrics.built(engine.spec.backend.value, found.reason, 0.0)
+    if isinstance(found, Failed) and found.retry_after is not None and not used.used_by:
+        return Waiting(found.reason, f"{found.message} (no model uses this engine: it is not tried again)")
     return await attempts.advance(ctx, work, found)
 
 

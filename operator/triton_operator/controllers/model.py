@@ -156,11 +156,14 @@ def _with_check(model: InferenceModel, number: int, engine: str, result: CheckRe
 
 
 def _tell_servers(ctx: Context, model: InferenceModel, views: Sequence[ServerView]) -> None:
-    """Let servers take a version back whose answers were found wrong just now."""
+    """Let servers put into their trees what is ready now, and take back what answered wrongly."""
     for view in views:
-        for number, engine in view.in_tree.items():
-            if failed_check(model, number, engine) is not None:
-                ctx.queue.add(Key(TRITON_SERVER.kind, model.namespace, view.name))
+        missing = any(
+            b.is_ready and b.engine and view.in_tree.get(b.number) != b.engine.name for b in view.builds
+        )
+        wrong = any(failed_check(model, number, engine) for number, engine in view.in_tree.items())
+        if missing or wrong:
+            ctx.queue.add(Key(TRITON_SERVER.kind, model.namespace, view.name))
 
 
 def _fields(model: InferenceModel, serving: Sequence[int]) -> dict[str, object]:

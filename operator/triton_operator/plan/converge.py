@@ -64,21 +64,24 @@ def steps(desired: Desired, index: Iterable[IndexRow], fingerprints: Mapping[str
     rows: dict[str, list[IndexRow]] = {}
     for row in index:
         rows.setdefault(row.model, []).append(row)
-    unloads: list[Step] = [
-        Unload(model)
-        for model, found in sorted(rows.items())
-        if model not in desired and any(row.state in LOADED for row in found)
-    ]
+    unloads = (_leave(model, found) for model, found in sorted(rows.items()) if model not in desired)
     loads = (
         _step(model, wanted, rows.get(model, []), fingerprints.get(model))
         for model, wanted in sorted(desired.items())
     )
-    return [*unloads, *(step for step in loads if step is not None)]
+    return [step for step in (*unloads, *loads) if step is not None]
 
 
 def ready_versions(rows: Iterable[IndexRow], model: str) -> frozenset[int]:
     """Return the versions of a model that the index shows as ready."""
     return frozenset(row.version for row in rows if row.model == model and row.state == "READY")
+
+
+def _leave(model: str, rows: list[IndexRow]) -> Step | None:
+    if any(row.state in LOADED for row in rows):
+        return Unload(model)
+    # Its directory goes when it is down, so that must be noticed soon.
+    return Wait(model) if any(row.state in MOVING for row in rows) else None
 
 
 def _step(model: str, wanted: DesiredModel, rows: list[IndexRow], fingerprint: str | None) -> Step | None:
