@@ -96,8 +96,6 @@ def new_stage(cluster: Cluster, installation: Installation) -> Iterator[Callable
     yield make
     for stage in made:
         stage.leave()
-    for stage in made:
-        stage.wait_gone()
 
 
 @pytest.fixture
@@ -115,3 +113,13 @@ def shared(new_stage: Callable[[str], Stage]) -> Stage:
     found.set_up(replicas=2)
     found.serve_nets()
     return found
+
+
+@pytest.fixture
+def guest(shared: Stage) -> Iterator[Stage]:
+    """The shared stage; models that a test adds are taken away again."""
+    from tests.e2e.stage import BAD_PREFIX, NETS
+
+    yield shared
+    added = {model["metadata"]["name"] for model in shared.kube.list("InferenceModel")} - set(NETS)
+    shared.discard(*(name for name in added if not name.startswith(BAD_PREFIX)))

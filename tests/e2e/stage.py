@@ -33,6 +33,8 @@ Object = dict[str, Any]
 
 SOURCES = "sources"
 NETS = ("resnet50", "squeezenet")
+BAD_PREFIX = "bad-"
+"""Begins the names of models that a whole module needs, beside the nets."""
 RELEASE = "24.10"
 HTTP, GRPC = 8000, 8001
 READY_SECONDS = 90

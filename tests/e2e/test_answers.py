@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import tritonclient.grpc
+from tests.builders import a_model
 from tests.e2e.cluster import forwarded
 from tests.e2e.samples import light
 from tests.e2e.stage import GRPC, NETS
@@ -44,3 +45,15 @@ def test_others_can_not_control_what_is_loaded(shared: Stage) -> None:
         with pytest.raises(InferenceServerException, match="restricted"):
             client.unload_model("resnet50")
         client.close()
+
+
+def test_model_whose_content_was_built_before_is_served_without_a_build(guest: Stage) -> None:
+    first, second = guest.put_model("equal-1.onnx", 8.0), guest.put_model("equal-2.onnx", 8.0)
+    guest.apply(a_model("first").with_version(1, first))
+    guest.wait_ready("InferenceModel", "first")
+    guest.apply(a_model("second").with_version(5, second))
+    guest.wait_ready("InferenceModel", "second")
+    assert set(guest.served_factors("second").values()) == {8.0}
+    (engine,) = guest.version_of("second", 5)["engines"]
+    assert [engine] == guest.version_of("first")["engines"]
+    assert guest.kube.get("Engine", engine)["status"]["attempt"] == 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.builders import a_claim, a_model, a_repository
 from tests.e2e.cluster import kubectl
-from tests.e2e.stage import NETS, SOURCES
+from tests.e2e.stage import BAD_PREFIX, SOURCES
 from tests.onnx_models import write_external, write_multiply, write_unknown_operator
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def bad(shared: Stage) -> Iterator[Stage]:
     for name, case in BAD.items():
         path = f"bad/{name}.onnx"
         uri = shared.put_written(path, case.write) if case.write else f"pvc://{SOURCES}/{path}"
-        models.append(a_model(f"bad-{name}").with_version(1, uri, sha256=case.sha256))
+        models.append(a_model(f"{BAD_PREFIX}{name}").with_version(1, uri, sha256=case.sha256))
     shared.apply(*models)
     yield shared
     shared.discard(*(model.name for model in models))
@@ -66,7 +66,7 @@ def bad(shared: Stage) -> Iterator[Stage]:
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_source_is_told_and_the_others_serve(bad: Stage, name: str) -> None:
-    case, model = BAD[name], f"bad-{name}"
+    case, model = BAD[name], f"{BAD_PREFIX}{name}"
     bad.wait_stalled("InferenceModel", model, case.reason)
     version = bad.version_of(model)
     assert (version["state"], version["reason"]) == ("Failed", case.reason)
@@ -75,14 +75,6 @@ def test_bad_source_is_told_and_the_others_serve(bad: Stage, name: str) -> None:
     events = [event for event in bad.kube.list("Event") if event["involvedObject"]["name"] == model]
     assert (case.reason, "Warning") in {(event["reason"], event["type"]) for event in events}
     bad.assert_nets_are_served()
-
-
-@pytest.fixture
-def guest(shared: Stage) -> Iterator[Stage]:
-    """The shared stage; models that a test adds are taken away again."""
-    yield shared
-    added = {model["metadata"]["name"] for model in shared.kube.list("InferenceModel")} - set(NETS)
-    shared.discard(*(name for name in added if not name.startswith("bad-")))
 
 
 def test_source_that_appears_later_is_found(guest: Stage) -> None:

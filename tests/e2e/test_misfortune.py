@@ -71,23 +71,27 @@ def delete(stage: Stage, pod: str) -> None:
     stage.kube.delete("Pod", pod, grace_seconds=0)
 
 
-@pytest.mark.parametrize("lose", [evict, delete])
-def test_job_whose_pod_is_lost_is_tried_again(held: Stage, lose: Callable[[Stage, str], None]) -> None:
-    name = f"lost-by-{lose.__name__}"
-    uri = held.put_model(f"{name}.onnx", float(len(name)))
-    held.apply(a_model(name).with_version(1, uri, sha256=held.sha256(f"{name}.onnx")))
+LOSSES = {"evicted": evict, "deleted": delete}
 
-    def told_why_it_waits() -> None:
-        assert held.version_of(name)["reason"] == "Unschedulable"
 
-    held.eventually(told_why_it_waits)
-    (pod,) = waiting(held)
-    lose(held, pod)
+def test_jobs_whose_pods_are_lost_are_tried_again(held: Stage) -> None:
+    for factor, name in enumerate(LOSSES, start=30):
+        uri = held.put_model(f"{name}.onnx", float(factor))
+        held.apply(a_model(name).with_version(1, uri, sha256=held.sha256(f"{name}.onnx")))
+
+    def told_why_they_wait() -> None:
+        assert {held.version_of(name)["reason"] for name in LOSSES} == {"Unschedulable"}
+
+    held.eventually(told_why_they_wait)
+    for name, lose in LOSSES.items():
+        (pod,) = waiting(held, engine=held.version_of(name)["engines"][0])
+        lose(held, pod)
 
     def told() -> None:
-        version = held.version_of(name)
-        assert "attempt 1 failed" in version["message"], version
-        assert held.kube.condition("InferenceModel", name, "Stalled")[0] == "False"
+        for name in LOSSES:
+            version = held.version_of(name)
+            assert "attempt 1 failed" in version["message"], version
+            assert held.kube.condition("InferenceModel", name, "Stalled")[0] == "False"
 
     held.eventually(told)
     let_go(held)
@@ -95,20 +99,24 @@ def test_job_whose_pod_is_lost_is_tried_again(held: Stage, lose: Callable[[Stage
     def built() -> None:
         for late in waiting(held):  # an attempt that began before
             delete(held, late)
-        assert held.kube.condition("InferenceModel", name, "Ready")[0] == "True"
+        for name in LOSSES:
+            assert held.kube.condition("InferenceModel", name, "Ready")[0] == "True"
 
     held.eventually(built)
-    engine = held.version_of(name)["engines"][0]
-    assert held.kube.get("Engine", engine)["status"]["attempt"] >= 2
-    held.discard(name)
+    for name in LOSSES:
+        engine = held.version_of(name)["engines"][0]
+        assert held.kube.get("Engine", engine)["status"]["attempt"] >= 2
+    held.discard(*LOSSES)
 
 
-def waiting(stage: Stage) -> list[str]:
-    """Return the pods of Jobs that no node took."""
+def waiting(stage: Stage, *, engine: str = "") -> list[str]:
+    """Return the pods of Jobs that no node took, of one engine or of all."""
     return [
         pod["metadata"]["name"]
         for pod in stage.pods("prepare")
-        if pod["status"]["phase"] == "Pending" and pod["spec"].get("nodeSelector") == NOWHERE
+        if pod["status"]["phase"] == "Pending"
+        and pod["spec"].get("nodeSelector") == NOWHERE
+        and engine in ("", pod["metadata"]["labels"]["triton-operator.io/engine"])
     ]
 
 
