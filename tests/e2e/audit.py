@@ -25,6 +25,7 @@ class Request:
     namespace: str
     name: str
     status: int
+    user: str
     refused: bool
     """Whether a right was missing; a namespace on its way out takes nothing new for another reason."""
 
@@ -90,5 +91,6 @@ def _request(entry: dict[str, Any]) -> Request | None:
         namespace=reference.get("namespace", ""),
         name=reference.get("name", ""),
         status=(entry.get("responseStatus") or {}).get("code", 0),
+        user=entry["user"]["username"],
         refused=(entry.get("annotations") or {}).get("authorization.k8s.io/decision") == "forbid",
     )

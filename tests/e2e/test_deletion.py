@@ -35,23 +35,22 @@ def test_deleted_model_goes_from_pods_and_volume_and_its_engine_after_retention(
     stage.wait_ready("InferenceModel", "staying")
 
 
-def test_source_that_moves_is_followed_without_a_build(stage: Stage) -> None:
-    stage.set_up()
-    uri, copied = stage.put_model("here.onnx", 2.0), stage.put_model("there.onnx", 2.0)
-    sha256 = stage.sha256("here.onnx")
-    stage.apply(a_model("moving").with_version(1, uri, sha256=sha256))
-    stage.wait_ready("InferenceModel", "moving")
-    loads = stage.loads()
-    stage.apply(a_model("moving").with_version(1, copied, sha256=sha256))
-    engine = stage.version_of("moving")["engines"][0]
+def test_source_that_moves_is_followed_without_a_build(guest: Stage) -> None:
+    uri, copied = guest.put_model("here.onnx", 12.0), guest.put_model("there.onnx", 12.0)
+    sha256 = guest.sha256("here.onnx")
+    guest.apply(a_model("moving").with_version(1, uri, sha256=sha256))
+    guest.wait_ready("InferenceModel", "moving")
+    loads = guest.loads()
+    guest.apply(a_model("moving").with_version(1, copied, sha256=sha256))
+    engine = guest.version_of("moving")["engines"][0]
 
     def moved() -> None:
-        assert stage.kube.get("Engine", engine)["spec"]["source"]["uri"] == copied
+        assert guest.kube.get("Engine", engine)["spec"]["source"]["uri"] == copied
 
-    stage.eventually(moved)
-    stage.wait_ready("InferenceModel", "moving")
-    assert stage.loads() == loads
-    assert stage.kube.get("Engine", engine)["status"]["attempt"] == 1
+    guest.eventually(moved)
+    guest.wait_ready("InferenceModel", "moving")
+    assert guest.loads() == loads
+    assert guest.kube.get("Engine", engine)["status"]["attempt"] == 1
 
 
 def test_namespace_deleted_in_the_middle_of_it_all_goes(stage: Stage) -> None:

@@ -80,6 +80,7 @@ def test_nothing_is_left_but_the_crds(before: set[str], second: Stage) -> None:
     second.wait_ready("InferenceModel", "main")
     assert set(second.served_factors("main").values()) == {2.0}
     home = second.installation.namespace
+    assert refused(second.installation) == []
     run("helm", "uninstall", "second", "--namespace", home, "--wait")
     left_in_home(second, home)
     kubectl("delete", "namespace", second.namespace, home, "--timeout=60s")
@@ -88,6 +89,13 @@ def test_nothing_is_left_but_the_crds(before: set[str], second: Stage) -> None:
         assert objects_of_the_cluster() - before == set()
 
     eventually(nothing_left, within=60)
+
+
+def refused(installation: Installation) -> list[str]:
+    """Return what a release that works in one namespace asked for and had no right to."""
+    if installation.since is None:
+        return []
+    return [str(each) for each in installation.since.requests(installation.user) if each.refused]
 
 
 def left_in_home(stage: Stage, home: str) -> None:

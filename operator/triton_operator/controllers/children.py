@@ -102,10 +102,10 @@ class Children:
         return answer
 
     def _in_sync(self, desired: Object, live: Object) -> bool:
-        if drift.holds({k: v for k, v in desired.items() if k != "metadata"}, live) and drift.holds(
-            {k: desired["metadata"].get(k) for k in ("labels", "annotations", "ownerReferences")},
-            live["metadata"],
-        ):
+        wanted = {k: desired["metadata"].get(k) for k in ("labels", "annotations", "ownerReferences")}
+        if not drift.holds(wanted, live["metadata"]):
+            return False
+        if drift.holds({k: v for k, v in desired.items() if k != "metadata"}, live):
             return True
         # The server may write a value differently than we do; then what it made of it is right.
         return self._settled.get(live["metadata"]["uid"]) == (names.digest(desired), _content(live))

@@ -22,6 +22,10 @@ _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|)"
 HASH_ANNOTATION = f"{names.GROUP}/applied"
 
 
+_WHOLE = frozenset({"selector", "nodeSelector", "matchLabels"})
+"""Maps that the API server takes as one value, so that an apply replaces them whole."""
+
+
 def stamped(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the manifest with a digest of itself, by which a field that we drop later is noticed."""
     metadata = dict(manifest["metadata"])
@@ -32,22 +36,27 @@ def stamped(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def holds(desired: Any, live: Any) -> bool:
     """Tell whether a live value contains the desired one.
 
-    Maps may hold more, since the API server fills in defaults; lists must have the same length.
+    Maps may hold more, since the API server fills in defaults, but for those that select: one key
+    more selects something else. Lists must have the same length.
     Numbers and their text are the same, as quantities and ports go.
     """
+    if not desired and live is None:
+        return True
     if isinstance(desired, Mapping):
-        if not desired and live is None:
-            return True
-        return isinstance(live, Mapping) and all(holds(v, live.get(k)) for k, v in desired.items())
+        return isinstance(live, Mapping) and _map_holds(desired, live)
     if isinstance(desired, Sequence) and not isinstance(desired, str):
-        if not desired and live is None:
-            return True
         same_length = isinstance(live, Sequence) and len(live) == len(desired)
         return same_length and all(holds(d, v) for d, v in zip(desired, live, strict=True))
-    if desired == live or (live is None and desired in ("", False, 0)) or str(desired) == str(live):
+    if desired == live or str(desired) == str(live):
         return True
     amount = _amount(desired)
     return amount is not None and amount == _amount(live)
+
+
+def _map_holds(desired: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
+    whole = _WHOLE & desired.keys() & live.keys()
+    same = all(set(live[key]) == set(desired[key]) for key in whole)
+    return same and all(holds(value, live.get(key)) for key, value in desired.items())
 
 
 def _amount(value: Any) -> decimal.Decimal | None:

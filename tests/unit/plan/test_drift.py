@@ -103,3 +103,9 @@ def repr_of(value: Any) -> Any:
     if isinstance(value, list):
         return [repr_of(item) for item in value]
     return (type(value).__name__, value)
+
+
+def test_key_more_in_a_selector_is_drift() -> None:
+    desired = {"spec": {"selector": {"server": "a10"}, "ports": []}}
+    assert holds(desired, {"spec": {"selector": {"server": "a10"}, "clusterIP": "10.96.0.7"}})
+    assert not holds(desired, {"spec": {"selector": {"server": "a10", "app": "foreign"}}})
