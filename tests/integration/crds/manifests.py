@@ -58,7 +58,6 @@ def an_engine() -> Manifest:
         "backend": "ONNXRuntime",
         "repository": "default",
         "source": {"uri": "pvc://models/text/1.onnx", "sha256": SHA},
-        "build": {"maxBatchSize": 16},
         "prepareVersion": 1,
     }
     return _manifest("Engine", f"onnxruntime-{KEY[:16]}", spec)

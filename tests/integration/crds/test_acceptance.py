@@ -48,8 +48,8 @@ GOOD = [
         a_model(),
         "spec.serving",
         {
-            "maxBatchSize": 16,
-            "dynamicBatching": {"preferredBatchSizes": [8, 16], "maxQueueDelayMicroseconds": 500},
+            "maxBatchSize": 8,
+            "dynamicBatching": {"preferredBatchSizes": [4, 8], "maxQueueDelayMicroseconds": 500},
             "instances": [{"count": 2, "kind": "CPU"}, {}],
             "parameters": {"intra_op_thread_count": "2"},
         },

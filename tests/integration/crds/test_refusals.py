@@ -111,6 +111,13 @@ BAD: list[Row] = [
     (a_model(), "spec.versions.0.build", {"maxBatchSize": 0}, ("spec.versions[0].build.maxBatchSize",)),
     (a_model(), "spec.versions.0.build", {"maxBatchSize": 65537}, ("spec.versions[0].build.maxBatchSize",)),
     # how an InferenceModel is served and checked
+    (a_model(), "spec.serving.maxBatchSize", 9, ("spec.serving", "above build.maxBatchSize of a version")),
+    (
+        a_model(),
+        "spec.serving",
+        {"dynamicBatching": {"preferredBatchSizes": [9]}},
+        ("spec.serving", "preferredBatchSizes has a size above build.maxBatchSize"),
+    ),
     (a_model(), "spec.serving.maxBatchSize", -1, ("spec.serving.maxBatchSize",)),
     (
         a_model(),
@@ -259,7 +266,6 @@ CHANGES: list[Row] = [
     (an_engine(), "spec.key", an_engine()["spec"]["key"][:-1] + "1", ("spec.key", BY_OPERATOR)),
     (an_engine(), "spec.repository", "other", ("spec.repository", BY_OPERATOR)),
     (an_engine(), "spec.source.sha256", OTHER_SHA, ("spec.source.sha256", BY_OPERATOR)),
-    (an_engine(), "spec.build.maxBatchSize", 8, ("spec.build", BY_OPERATOR)),
     (an_engine(), "spec.prepareVersion", 2, ("spec.prepareVersion", BY_OPERATOR)),
 ]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 import numpy as np
 from google.protobuf import json_format, text_format
+from tests.integration.eventually import eventually
 from tests.onnx_models import SIZE, write_multiply
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
@@ -129,6 +130,16 @@ class Ground:
         response = self.stub.ModelInfer(request, timeout=30)
         answer = np.frombuffer(response.raw_output_contents[0], dtype=np.float32)
         return int(response.model_version), answer.reshape(tuple(response.outputs[0].shape))
+
+    def use(self, name: str, version: int | None = None) -> None:
+        """Ask a model, and wait until Triton has counted that."""
+        before = sum(self.inferences(name).values())
+        self.infer(name, version)
+        eventually(lambda: self._has_counted_more(name, before))
+
+    def _has_counted_more(self, name: str, before: int) -> None:
+        """Triton counts a request a moment after it was answered."""
+        assert sum(self.inferences(name).values()) > before
 
     def inferences(self, name: str) -> dict[str, int]:
         """Return version → rows answered since that version was loaded."""

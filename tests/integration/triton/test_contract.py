@@ -221,7 +221,7 @@ def test_load_with_a_dangling_link_is_refused(triton: Ground) -> None:
 
 def used(triton: Ground, name: str) -> str:
     loaded(triton, name, {1: "one"})
-    triton.infer(name)
+    triton.use(name)
     assert triton.inferences(name) == {"1": 1}
     return name
 
@@ -243,7 +243,7 @@ def test_added_version_reloads_no_other(triton: Ground) -> None:
 
 def test_removed_version_reloads_no_other(triton: Ground) -> None:
     name = loaded(triton, "reload-remove", {1: "one", 2: "two"})
-    triton.infer(name, 1)
+    triton.use(name, 1)
     triton.load(name, a_config(name, [1]))
     assert triton.inferences(name) == {"1": 1}
 
@@ -266,7 +266,7 @@ def test_new_file_beside_the_config_reloads_every_version(triton: Ground) -> Non
 def test_touched_store_entry_is_reloaded(triton: Ground) -> None:
     triton.volume.put_engine("touched", 1.0)
     name = loaded(triton, "reload-touched", {1: "touched"})
-    triton.infer(name)
+    triton.use(name)
     time.sleep(0.05)
     (triton.volume.root / "store/touched/model.onnx").chmod(0o600)
     triton.load(name, a_config(name, [1]))
