@@ -21,7 +21,7 @@ from triton_operator.resources.engine import Engine
 from triton_operator.resources.model_repository import ModelRepository
 from triton_operator.resources.triton_server import TritonServer
 
-_USERS_FAULTS = frozenset({"ForeignVolume"})
+_USERS_FAULTS = frozenset({"ForeignVolume", "VolumeUnfit"})
 _STANDING = (
     (ENGINE, ""),
     (TRITON_SERVER, ""),
