@@ -12,12 +12,6 @@ if TYPE_CHECKING:
     from tests.e2e.audit import AuditLog, Request
     from tests.e2e.installation import Installation
 
-RACES = {
-    "get": {"inferencemodels", "tritonservers", "modelrepositories"},
-}
-"""What only a lost race needs, which no test loses on purpose: a status that was refused because its
-object was replaced by another of the same name meanwhile."""
-
 
 @pytest.fixture(scope="module")
 def requests(installation: Installation, shared_uses: dict[str, AuditLog]) -> list[Request]:
@@ -64,7 +58,7 @@ def test_chart_grants_no_right_that_the_operator_does_not_use(
     requests: list[Request], rights: set[Right], installation: Installation, *, whole_run: bool
 ) -> None:
     needed, _ = used(rights, requests, home=installation.namespace)
-    idle = {right for right in rights - needed if right.resource not in RACES.get(right.verb, ())}
+    idle = rights - needed
     for right in sorted(idle):
         print(f"granted and not used in this run: {right}")
     if whole_run:  # a part of the tests uses a part of the rights

@@ -94,7 +94,7 @@ class Children:
         try:
             answer = await self._kube.apply(kind, body)
         except Conflict as error:
-            message = f"{kind.kind} {live['metadata']['name']} was replaced meanwhile"
+            message = f"{kind.kind} {live['metadata']['name']} changed while it was being updated"
             raise OutcomeError(Waiting("Replacing", message, after=1.0)) from error
         self._cache.put(answer)
         self._settled[live["metadata"]["uid"]] = (names.digest(desired), _content(answer))

@@ -46,13 +46,13 @@ class Line:
         task = asyncio.current_task()
         assert task
         self._pairs.add(task)
+        ends = [writer]
         with contextlib.suppress(OSError, asyncio.CancelledError):
             there, back = await asyncio.open_connection("127.0.0.1", self._target)
-            try:
-                await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
-            finally:
-                writer.transport.abort()
-                back.transport.abort()
+            ends.append(back)
+            await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+        for end in ends:
+            end.transport.abort()
         self._pairs.discard(task)
 
     @staticmethod
