@@ -13,7 +13,7 @@ from triton_operator.controllers.queue import Key
 from triton_operator.plan import engines, model_status, triton_workload
 from triton_operator.plan.model_status import ServerView
 from triton_operator.plan.outcome import Outcome, OutcomeError
-from triton_operator.plan.versions import Outcomes, failed_check
+from triton_operator.plan.versions import Build, Outcomes, failed_check
 from triton_operator.resources.engine import Engine
 from triton_operator.resources.inference_model import CheckStatus, InferenceModel
 from triton_operator.resources.triton_server import TritonServer
@@ -77,16 +77,17 @@ async def _ensure_engines(ctx: Context, model: InferenceModel, views: Sequence[S
                 if found is not None:
                     ctx.cache.put(found)
             continue
-        if f"{model.name}/{build.number}" not in Engine.parse(body).status.used_by:
+        engine = Engine.parse(body)
+        if f"{model.name}/{build.number}" not in engine.status.used_by:
             ctx.queue.add(Key(ENGINE.kind, model.namespace, build.engine.name))
-        moved = engines.moved(Engine.parse(body), _sources(ctx, model.namespace, build.engine.name))
+        moved = engines.moved(engine, _sources(ctx, model.namespace, build.engine.name))
         if moved is not None:
             ctx.cache.put(await ctx.kube.apply(ENGINE, moved))
 
 
 def _builds_by_repository(
     ctx: Context, model: InferenceModel, views: Sequence[ServerView]
-) -> list[tuple[str, engines.Build]]:
+) -> list[tuple[str, Build]]:
     found = []
     for view in views:
         body = ctx.cache.get(TRITON_SERVER.kind, model.namespace, view.name)

@@ -7,12 +7,10 @@ from typing import Any
 
 from engine_builder.contract import PREPARE_VERSION
 from triton_operator.plan import names
-from triton_operator.plan.versions import Build, NeededEngine
+from triton_operator.plan.versions import NeededEngine
 from triton_operator.resources.engine import Engine
 from triton_operator.resources.inference_model import InferenceModel
 from triton_operator.resources.version import Version
-
-__all__ = ["Build", "manifest", "moved"]
 
 
 def manifest(

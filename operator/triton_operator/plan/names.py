@@ -17,7 +17,6 @@ Sha256 = NewType("Sha256", str)
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 COMPONENT = "app.kubernetes.io/component"
-INSTANCE = "app.kubernetes.io/instance"
 SERVER = f"{GROUP}/server"
 REPOSITORY = f"{GROUP}/repository"
 ENGINE = f"{GROUP}/engine"
