@@ -23,6 +23,10 @@ class Builder:
         """Set fields of the spec by their names in YAML."""
         return type(self)(self.name, {**copy.deepcopy(self._spec), **fields})
 
+    def _with_part(self, part: str, **fields: Any) -> Self:
+        """Set fields of an object in the spec; its others stay."""
+        return self.with_spec(**{part: {**self._spec.get(part, {}), **fields}})
+
     def build(self) -> Object:
         """Return the object as `kubectl apply` takes it."""
         metadata = {"name": self.name}
@@ -59,6 +63,31 @@ class ModelBuilder(Builder):
         """Give it another name in Triton than in Kubernetes."""
         return self.with_spec(modelName=name)
 
+    def with_serving(self, **fields: Any) -> Self:
+        """Set fields of serving by their names in YAML; its others stay."""
+        return self._with_part("serving", **fields)
+
+    def with_warmup(self) -> Self:
+        """Let Triton warm it up."""
+        return self.with_serving(warmup=True)
+
+    def with_labels(self, **labels: list[str]) -> Self:
+        """Name the classes of outputs: `with_labels(scores=["cat", "dog"])`."""
+        return self.with_serving(labels=labels)
+
+    def with_minimum_cosine(self, cosine: str) -> Self:
+        """Set how like the source's own its answers must be."""
+        return self._with_part("check", minimumCosine=cosine)
+
+    def with_samples(self, uri: str, *, sha256: str | None = None) -> Self:
+        """Check it with inputs of the user's own."""
+        samples = {"uri": uri} if sha256 is None else {"uri": uri, "sha256": sha256}
+        return self._with_part("check", samples=samples)
+
+    def suspended(self, *, suspended: bool = True) -> Self:
+        """Leave it as it is, or take it up again."""
+        return self.with_spec(suspend=suspended)
+
 
 class ServerBuilder(Builder):
     """A TritonServer."""
@@ -72,6 +101,27 @@ class ServerBuilder(Builder):
     def on_repository(self, name: str) -> Self:
         """Name the repository that its pods read."""
         return self.with_spec(repository=name)
+
+    def with_loads(self, *, at_once: int | None = None, timeout_seconds: int | None = None) -> Self:
+        """Set on how many pods at once a model is loaded, and how long that may take."""
+        return self._with_part("loads", **_given(maxConcurrent=at_once, timeoutSeconds=timeout_seconds))
+
+    def with_update(
+        self, *, max_surge: int | str | None = None, max_unavailable: int | str | None = None
+    ) -> Self:
+        """Set how its pods are replaced."""
+        return self._with_part("update", **_given(maxSurge=max_surge, maxUnavailable=max_unavailable))
+
+    def with_disruption(self, max_unavailable: int | str) -> Self:
+        """Set how many pods drains may take at once."""
+        return self._with_part("disruption", maxUnavailable=max_unavailable)
+
+    def with_shutdown(
+        self, *, leave_seconds: int | None = None, exit_timeout_seconds: int | None = None
+    ) -> Self:
+        """Set how long its pods take to end."""
+        given = _given(leaveSeconds=leave_seconds, exitTimeoutSeconds=exit_timeout_seconds)
+        return self._with_part("shutdown", **given)
 
 
 class RepositoryBuilder(Builder):
@@ -87,6 +137,10 @@ class RepositoryBuilder(Builder):
     def with_retention(self, duration: str) -> Self:
         """Keep unused engines for so long (Go's duration form)."""
         return self.with_spec(engineRetention=duration)
+
+
+def _given(**fields: Any) -> Object:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def a_model(name: str = "model") -> ModelBuilder:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Set as AbstractSet
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from engine_builder.contract import CONFIG_PARAMETER
-from triton_operator.clients.triton import ModelVersion, TritonRefused, TritonUnreachable
+from triton_operator.clients.triton import ModelVersion, TritonRefused, TritonTimeout, TritonUnreachable
 from triton_operator.plan.converge import DesiredModel
 
 
@@ -25,7 +26,9 @@ class TritonMachine:
     """One pod's Triton. A version is LOADING or UNLOADING until the next `tick`.
 
     `broken` versions refuse to load, `absent` ones are not on the volume; with `idle` a load
-    answers and does nothing, as Triton does when it finds nothing new.
+    answers and does nothing, as Triton does when it finds nothing new. Loads of `held` models
+    take as long as they are held, those of `crashing` ones end the server, and a `slow` server
+    answers no load in time.
     """
 
     def __init__(self, *, instant: bool = True) -> None:
@@ -35,8 +38,12 @@ class TritonMachine:
         self.broken: set[tuple[str, int]] = set()
         self.absent: set[tuple[str, int]] = set()
         self.idle = False
+        self.identity = "triton"
         self.reachable = True
         self.refuses_unload = False
+        self.slow = False
+        self.held: set[str] = set()
+        self.crashing: set[str] = set()
         self.fault: Exception | None = None
         self.calls: list[str] = []
         self.closed = False
@@ -63,21 +70,43 @@ class TritonMachine:
         self.states.clear()
         self.fingerprints.clear()
 
+    async def name(self) -> str:
+        await self._call("")
+        return self.identity
+
     async def index(self) -> tuple[ModelVersion, ...]:
         await self._call("")
         if not self.instant:
             self.tick()
         self.seen.set()
-        return tuple(ModelVersion(m, v, state, "") for (m, v), state in sorted(self.states.items()))
+        return tuple(
+            ModelVersion(m, v, state, "broken" if state == "UNAVAILABLE" and (m, v) in self.broken else "")
+            for (m, v), state in sorted(self.states.items())
+        )
 
     async def config_fingerprint(self, model: str) -> str | None:
         await self._call("")
         return self.fingerprints.get(model) if self.serving(model) else None
 
-    async def load(self, model: str, config: str, *, timeout: float) -> None:  # noqa: ASYNC109 - the protocol's
-        await self._call(f"load {model}")
+    async def load(
+        self,
+        model: str,
+        config: str,
+        *,
+        timeout: float,  # noqa: ASYNC109 - the protocol's
+        versions: AbstractSet[int] | None = None,
+    ) -> None:
+        numbers = "" if versions is None else f" {sorted(versions)}"
+        await self._call(f"load {model}{numbers}")
+        if self.slow:
+            raise TritonTimeout("Deadline Exceeded")
+        while model in self.held:
+            await asyncio.sleep(0.001)
+        if model in self.crashing:
+            self.reachable = False
+            raise TritonUnreachable("Socket closed")
         if not self.idle:
-            self._load(model, config)
+            self._load(model, config, versions)
             if self.instant:
                 self.tick()
 
@@ -105,9 +134,10 @@ class TritonMachine:
                 self.states[key] = "UNLOADING"
         self.fingerprints.pop(model, None)
 
-    def _load(self, model: str, config: str) -> None:
+    def _load(self, model: str, config: str, versions: AbstractSet[int] | None = None) -> None:
         parsed = text_format.Parse(config, model_config_pb2.ModelConfig())
-        listed = {(model, int(v)) for v in parsed.version_policy.specific.versions} - self.absent
+        selected = parsed.version_policy.specific.versions if versions is None else versions
+        listed = {(model, int(v)) for v in selected} - self.absent
         failed = listed & self.broken
         if failed:
             self.states |= dict.fromkeys(failed, "UNAVAILABLE")

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine_builder import __version__, job, names, prepare, store
+from engine_builder import __version__, job, names, prepare, samples, store
 from engine_builder.contract import PREPARE_VERSION, ExitCode, Report
 from engine_builder.errors import JobError
+from engine_builder.files import human
 from engine_builder.progress import Progress
 from engine_builder.volume import Layout
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 _EPILOG = """exit codes: 0 done; 2 wrong command line; 10 the source is at fault, trying again is
 useless; 20 a passing fault (volume full, cancelled, …), try again."""
+_SAMPLES_HELP = """Put samples of the user's own into the store, with what the source of an engine answers
+to them. They are an .npz file of NumPy, without pickles: one array for each input of
+the model, under its name and of its type, batch included; rows of a batch are asked one by one.
+Several samples of a model without a batch are told apart by <number>/<input>."""
 _DIGEST_HELP = """Print the sha256 that source.sha256 wants. Without external data it is that of
 the .onnx file; with external data it is the sha256 of the sorted listing that `sha256sum` prints
 of all its files, run in their directory."""
@@ -34,6 +39,7 @@ def _checked(what: str, test: Callable[[str], bool]) -> Callable[[str], str]:
 
 
 _digest = _checked("64 lower-case hex digits", names.is_digest)
+_entry = _checked("a name of the store", names.is_engine)
 
 
 def _listen(text: str) -> tuple[str, int]:
@@ -51,13 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_prepare(commands)
     _add_resolve(commands)
+    _add_reference(commands)
     _add_digest(commands)
     _add_verify(commands)
     _add_keeper(commands)
     return parser
 
 
-def _add_source(command: argparse.ArgumentParser) -> None:
+def _add_source(command: argparse.ArgumentParser, *, max_bytes: int = prepare.MAX_BYTES) -> None:
     command.add_argument(
         "--source", required=True, metavar="URI", help="pvc://<claim>/<path>, or a plain path"
     )
@@ -69,11 +76,16 @@ def _add_source(command: argparse.ArgumentParser) -> None:
         help="where the claim is mounted (default: %(default)s)",
     )
     command.add_argument(
-        "--max-bytes", type=int, default=prepare.MAX_BYTES, help="largest source (default: 64Gi)"
+        "--max-bytes", type=int, default=max_bytes, help=f"largest source (default: {human(max_bytes)})"
     )
     command.add_argument(
         "--termination-log", type=Path, metavar="FILE", help="write the report there as JSON"
     )
+
+
+def _add_staging(command: argparse.ArgumentParser) -> None:
+    staging = _checked("a pod's uid", names.is_staging)
+    command.add_argument("--staging-uid", type=staging, required=True, metavar="UID", help="of this attempt")
 
 
 def _add_repository(command: argparse.ArgumentParser) -> None:
@@ -91,15 +103,13 @@ def _add_prepare(commands: Any) -> None:
         "prepare", help="make an engine from a source", description=prepare.prepare.__doc__, epilog=_EPILOG
     )
     _add_repository(command)
-    engine = _checked("an engine's name", names.is_engine)
-    command.add_argument("--engine", type=engine, required=True, metavar="NAME", help="entry of the store")
+    command.add_argument("--engine", type=_entry, required=True, metavar="NAME", help="entry of the store")
     command.add_argument("--key", type=_digest, required=True, help="the engine's full key, 64 hex digits")
     _add_source(command)
     command.add_argument(
         "--sha256", type=_digest, metavar="HEX", help="what the source must be; see `digest`"
     )
-    staging = _checked("a pod's uid", names.is_staging)
-    command.add_argument("--staging-uid", type=staging, required=True, metavar="UID", help="of this attempt")
+    _add_staging(command)
     command.set_defaults(run=_prepare)
 
 
@@ -107,6 +117,27 @@ def _add_resolve(commands: Any) -> None:
     command = commands.add_parser("resolve", help="report a source's digest and size", epilog=_EPILOG)
     _add_source(command)
     command.set_defaults(run=_resolve)
+
+
+def _add_reference(commands: Any) -> None:
+    command = commands.add_parser(
+        "reference",
+        help="have an engine's source answer samples of the user's own",
+        description=_SAMPLES_HELP,
+        epilog=_EPILOG,
+    )
+    _add_repository(command)
+    command.add_argument(
+        "--engine", type=_entry, required=True, metavar="NAME", help="entry of the store that answers"
+    )
+    command.add_argument(
+        "--entry", type=_entry, required=True, metavar="NAME", help="entry of the store that is made"
+    )
+    command.add_argument("--key", type=_digest, required=True, help="that entry's full key, 64 hex digits")
+    _add_source(command, max_bytes=samples.MAX_BYTES)
+    command.add_argument("--sha256", type=_digest, metavar="HEX", help="what the file must be")
+    _add_staging(command)
+    command.set_defaults(run=_reference)
 
 
 def _add_digest(commands: Any) -> None:
@@ -152,6 +183,24 @@ def _prepare(arguments: argparse.Namespace) -> int:
     )
     progress = Progress()
     return _run(arguments, lambda: prepare.prepare(request, progress), progress, engine=arguments.engine)
+
+
+def _reference(arguments: argparse.Namespace) -> int:
+    request = samples.ReferenceRequest(
+        repository=arguments.repository,
+        entry=arguments.entry,
+        key=arguments.key,
+        engine=arguments.engine,
+        uri=arguments.source,
+        staging_uid=arguments.staging_uid,
+        sha256=arguments.sha256,
+        source_root=arguments.source_root,
+        max_bytes=arguments.max_bytes,
+    )
+    progress = Progress()
+    return _run(
+        arguments, lambda: samples.make_reference(request, progress), progress, engine=arguments.entry
+    )
 
 
 def _resolve(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The candidate check: do a server's answers equal the source's own?
+"""The check of a version: do a server's answers equal the source's own?
 
 Needs numpy and tritonclient, imported when a check runs: the keeper starts without them.
 """
@@ -42,43 +42,74 @@ class Comparison:
         return Comparison(min(self.cosine, other.cosine), max(self.max_error, other.max_error))
 
 
+class _UnreadableError(EngineBuilderError):
+    """Samples that cannot be read; that is not the version's fault."""
+
+
 class _WrongAnswerError(EngineBuilderError):
     """An answer that no figure can describe."""
 
 
 def check(layout: Layout, request: CheckRequest) -> CheckResult:
-    """Send an engine's reference samples to a pod and compare the answers."""
+    """Send an engine's reference samples, and the user's own, to a pod and compare the answers."""
     from tritonclient.utils import InferenceServerException
 
-    from engine_builder import reference_file
-
+    inquiry, whose = _Inquiry(layout, request), ""
     try:
-        samples = reference_file.load(layout.store / request.engine / store.REFERENCE_FILE)
-    except (OSError, ValueError) as error:
-        return CheckResult(
-            Reason.UNREACHABLE, f"the reference answers of {request.engine} cannot be read: {error}"
-        )
-    if not samples:
-        return CheckResult(Reason.SUCCEEDED, "no reference samples", cosine=1.0)
-    try:
-        worst = _ask_all(request, samples)
+        inquiry.ask(request.engine)
+        if request.samples:
+            whose = "your own samples: "
+            inquiry.own = inquiry.ask(request.samples)
+    except _UnreadableError as error:
+        return CheckResult(Reason.UNREACHABLE, str(error), samples=inquiry.samples)
     except _WrongAnswerError as error:
-        return CheckResult(Reason.WRONG_ANSWERS, str(error), samples=len(samples))
+        return CheckResult(Reason.WRONG_ANSWERS, f"{whose}{error}", samples=inquiry.samples)
     except InferenceServerException as error:
-        return CheckResult(_blame(error), f"{request.address}: {error.message()}", samples=len(samples))
-    return _judge(request, worst, len(samples))
+        message = f"{whose}{request.address}: {error.message()}"
+        return CheckResult(_blame(error), message, samples=inquiry.samples)
+    return inquiry.judged()
 
 
-def _judge(request: CheckRequest, worst: Comparison, samples: int) -> CheckResult:
-    good = worst.cosine >= request.minimum_cosine
-    figures = f"lowest cosine {worst.cosine:.6f}, largest error {worst.max_error:.3g} over {samples} samples"
-    return CheckResult(
-        Reason.SUCCEEDED if good else Reason.WRONG_ANSWERS,
-        figures if good else f"{figures}: below the minimum cosine {request.minimum_cosine:g}",
-        cosine=worst.cosine,
-        max_error=worst.max_error,
-        samples=samples,
-    )
+class _Inquiry:
+    """One check under way: the worst answer so far, and how many samples were asked."""
+
+    def __init__(self, layout: Layout, request: CheckRequest) -> None:
+        self._layout, self._request = layout, request
+        self._deadline = time.monotonic() + request.timeout_seconds
+        self._worst = Comparison()
+        self.samples = 0
+        self.own = 0
+        """Samples of the user's among them."""
+
+    def ask(self, entry: str) -> int:
+        """Ask all samples of an entry of the store; returns how many there were."""
+        from engine_builder import reference_file
+
+        try:
+            samples = reference_file.load(self._layout.store / entry / store.REFERENCE_FILE)
+        except (OSError, ValueError) as error:
+            raise _UnreadableError(f"the reference answers of {entry} cannot be read: {error}") from error
+        self.samples += len(samples)
+        if samples:
+            worst = _ask_all(self._request, samples, deadline=self._deadline)
+            self._worst = self._worst.worse(worst)
+        return len(samples)
+
+    def judged(self) -> CheckResult:
+        """Return the figures and whether they suffice."""
+        if not self.samples:
+            return CheckResult(Reason.SUCCEEDED, "no reference samples", cosine=1.0)
+        worst, lowest = self._worst, self._request.minimum_cosine
+        good = worst.cosine >= lowest
+        figures = f"lowest cosine {worst.cosine:.6f}, largest error {worst.max_error:.3g}"
+        counts = f"over {self.samples} samples" + (f", {self.own} of them your own" if self.own else "")
+        return CheckResult(
+            Reason.SUCCEEDED if good else Reason.WRONG_ANSWERS,
+            f"{figures} {counts}" + ("" if good else f": below the minimum cosine {lowest:g}"),
+            cosine=worst.cosine,
+            max_error=worst.max_error,
+            samples=self.samples,
+        )
 
 
 def _blame(error: Any) -> Reason:
@@ -88,11 +119,10 @@ def _blame(error: Any) -> Reason:
     return Reason.UNREACHABLE if passing else Reason.WRONG_ANSWERS
 
 
-def _ask_all(request: CheckRequest, samples: list[Sample]) -> Comparison:
+def _ask_all(request: CheckRequest, samples: list[Sample], *, deadline: float) -> Comparison:
     import numpy as np
     from tritonclient.grpc import InferenceServerClient
 
-    deadline = time.monotonic() + request.timeout_seconds
     worst = Comparison()
     pairs: dict[str, list[tuple[Array, Array]]] = {}
     with InferenceServerClient(request.address) as client:

@@ -48,6 +48,7 @@ class Reason(str, enum.Enum):
     SOURCE_NOT_FOUND = "SourceNotFound"
     SOURCE_TOO_LARGE = "SourceTooLarge"
     DIGEST_MISMATCH = "DigestMismatch"
+    INVALID_SAMPLES = "InvalidSamples"
     WRONG_ANSWERS = "WrongAnswers"
     # a passing fault, tried again
     VOLUME_FULL = "VolumeFull"
@@ -65,6 +66,7 @@ USER_FAULTS = frozenset(
         Reason.SOURCE_NOT_FOUND,
         Reason.SOURCE_TOO_LARGE,
         Reason.DIGEST_MISMATCH,
+        Reason.INVALID_SAMPLES,
         Reason.WRONG_ANSWERS,
     }
 )
@@ -86,10 +88,16 @@ class Signature:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
+    @property
+    def has_batch(self) -> bool:
+        """Tell whether the first dimension of every input and output is a free batch dimension."""
+        tensors = (*self.inputs, *self.outputs)
+        return bool(tensors) and all(tensor.shape[:1] == (-1,) for tensor in tensors)
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Outcome of a prepare or resolve job, as it stands in the termination message.
+    """Outcome of a job, as it stands in the termination message.
 
     `seconds` names the steps of the job with their duration; `sha256` is the source's digest
     (see `engine_builder.source`), `size_bytes` what the store entry holds.
@@ -124,7 +132,10 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class StoreManifest:
-    """`MANIFEST` of a store entry: files with their sha256, and what the entry is."""
+    """`MANIFEST` of a store entry: files with their sha256, and what the entry is.
+
+    An entry is an engine, or samples of the user's own for one.
+    """
 
     engine: str
     key: str
@@ -133,15 +144,21 @@ class StoreManifest:
     files: Mapping[str, str]
     size_bytes: int
     signature: Signature
+    sample_shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    """Input → shape in the first reference sample, batch included; empty where there is none."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelTree:
-    """A model in a server's tree: its config.pbtxt and its versions (number → engine)."""
+    """A model in a server's tree: its config.pbtxt, its versions (number → engine), further files.
+
+    `files` (name → text) lie beside config.pbtxt, which may name them.
+    """
 
     name: str
     config: str
     versions: Mapping[str, str]
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +233,8 @@ class SweepResult:
 class CheckRequest:
     """Ask the keeper to compare a loaded version's answers with the source's own.
 
-    `address` is `host:port` of one pod's gRPC endpoint.
+    `address` is `host:port` of one pod's gRPC endpoint. `samples` names an entry of the store
+    with the user's own samples, which are compared as well as the engine's.
     """
 
     address: str
@@ -225,6 +243,7 @@ class CheckRequest:
     engine: str
     minimum_cosine: float
     timeout_seconds: float = 60.0
+    samples: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from engine_builder.reference_file import Sample
+
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
@@ -25,6 +27,7 @@ class Facts:
     contents: Mapping[str, object]
     versions: Mapping[str, str]
     samples: int
+    sample_shapes: Mapping[str, tuple[int, ...]]
     notes: tuple[str, ...]
     seconds: Mapping[str, float]
 
@@ -58,6 +61,11 @@ def examine(place: Path) -> Facts:
         contents=dataclasses.asdict(onnx_model.contents(model)),
         versions={"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
         samples=len(answers.samples),
+        sample_shapes=_shapes(answers.samples[0]) if answers.samples else {},
         notes=tuple(filter(None, (note, *answers.notes))),
         seconds=progress.seconds,
     )
+
+
+def _shapes(sample: Sample) -> Mapping[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in sample.inputs.items()}

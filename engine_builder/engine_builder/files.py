@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine_builder import faults
 from engine_builder.errors import is_full
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def discard(path: Path, *, trash: Path) -> None:
     hidden = trash / f"{path.name[:100]}.{os.urandom(8).hex()}"
     try:
         path.rename(hidden)
+        faults.point("volume.discard", path.name)
     except OSError as error:
         if not is_full(error):
             raise

@@ -9,6 +9,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
+from engine_builder import faults
 from engine_builder.contract import Reason, Report
 from engine_builder.errors import Cancelled, JobError, volume_fault
 
@@ -29,6 +30,7 @@ def run_job(
     report = dataclasses.replace(report, engine=report.engine or engine, seconds=progress.seconds)
     if termination_log is not None:
         _write(termination_log, report)
+        faults.point("job.report", report.reason.value)
     progress.say(f"{report.reason.value}: {report.message}")
     return int(report.exit_code)
 

@@ -173,6 +173,8 @@ class Keeper:
                 400, "InvalidName", f"{request.model!r} is no model, or {request.version!r} no version"
             )
         self._require_engine(request.engine)
+        if request.samples:
+            self._require_engine(request.samples)
         with self._checking:
             result = check.check(self._layout, request)
         log("checked", **dataclasses.asdict(request), outcome=result.reason.value, message=result.message)

@@ -9,6 +9,7 @@ _SERVER = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a
 _RELEASE = re.compile(r"[0-9]{2}\.[0-9]{2}")
 _MODEL = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,137}")  # 128 and the suffix of a candidate
 _VERSION = re.compile(r"[1-9][0-9]{0,9}")
+_FILE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,254}")  # what begins with a digit may be a version
 _STAGING = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9-]{0,127}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _HIGHEST_VERSION = 2**31 - 1
@@ -37,6 +38,11 @@ def is_model(name: str) -> bool:
 def is_version(name: str) -> bool:
     """Tell whether `name` is a version number that Triton's 32 bits hold."""
     return _VERSION.fullmatch(name) is not None and int(name) <= _HIGHEST_VERSION
+
+
+def is_file(name: str) -> bool:
+    """Tell whether `name` can be a file beside a model's versions."""
+    return _FILE.fullmatch(name) is not None and ".." not in name
 
 
 def is_staging(name: str) -> bool:

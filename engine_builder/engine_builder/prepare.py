@@ -119,6 +119,7 @@ def _store(
         files=fetched.files,
         size_bytes=0,
         signature=facts.signature,
+        sample_shapes=facts.sample_shapes,
     )
     return store.publish(layout, place, store.seal(place, draft))
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine_builder.reference_file import Sample
+from engine_builder.reference_file import Arrays, Sample
 from engine_builder.runtime import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import onnxruntime
 
@@ -26,14 +26,14 @@ SAMPLES = 3
 _MOST_BYTES = 256 << 20
 """Of one sample's inputs, and of all answers that are kept."""
 _ENOUGH_SECONDS = 20.0
-"""A sample slower than this stays the only one."""
+"""When so much time has gone by, no further sample is run: a check must ask them all."""
 _SIZES = (0, 32, 64, 128, 224, 256, 640, 1, 2, 3, 8)
 """Sizes to try for dynamic dimensions; 0 guesses by the rank."""
 _IMAGE_RANK = 4
 _HIGHEST = (10, 2, 1)
 """Bounds of generated integers to try: token numbers, flags, zeros only."""
 
-_DTYPES: Mapping[str, Any] = {
+DTYPES: Mapping[str, Any] = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
     "tensor(float16)": np.float16,
@@ -69,10 +69,9 @@ class Reference:
 
 def answer(session: onnxruntime.InferenceSession) -> Reference:
     """Find inputs that the model accepts and run them."""
-    inputs = [Input(i.name, i.type, tuple(i.shape)) for i in session.get_inputs()]
-    unknown = [*(i.type for i in session.get_inputs()), *(o.type for o in session.get_outputs())]
-    if strange := sorted({k for k in unknown if k not in _DTYPES}):
-        return Reference((), (f"no reference answers: onnxruntime exchanges no {strange[0]} with Python",))
+    inputs = inputs_of(session)
+    if kind := not_exchanged(session):
+        return Reference((), (f"no reference answers: onnxruntime exchanges no {kind} with Python",))
     problem = "every input is too large"
     for size, highest in _attempts(inputs):
         if _bytes(inputs, size) > _MOST_BYTES:
@@ -84,6 +83,17 @@ def answer(session: onnxruntime.InferenceSession) -> Reference:
             continue
         return Reference(samples, _notes(samples))
     return Reference((), (f"no reference answers: no generated input worked ({problem[:300]})",))
+
+
+def inputs_of(session: onnxruntime.InferenceSession) -> list[Input]:
+    """Return what a model takes."""
+    return [Input(i.name, i.type, tuple(i.shape)) for i in session.get_inputs()]
+
+
+def not_exchanged(session: onnxruntime.InferenceSession) -> str | None:
+    """Return a type of the model's inputs or outputs that no NumPy array can hold."""
+    kinds = {value.type for value in (*session.get_inputs(), *session.get_outputs())}
+    return min(kinds - DTYPES.keys(), default=None)
 
 
 def _attempts(inputs: Sequence[Input]) -> Iterator[tuple[int, int]]:
@@ -125,24 +135,31 @@ def _bytes(inputs: Sequence[Input], size: int) -> int:
 def _run(
     session: onnxruntime.InferenceSession, inputs: Sequence[Input], *, size: int, highest: int
 ) -> tuple[Sample, ...]:
+    shapes = _shapes(inputs, size)
+    given = (
+        {i.name: generate(i, shapes[i.name], sample=number, highest=highest) for i in inputs}
+        for number in range(SAMPLES)
+    )
+    return tuple(run(session, given))
+
+
+def run(session: onnxruntime.InferenceSession, given: Iterable[Arrays]) -> Iterator[Sample]:
+    """Yield inputs with the model's answers, until that has taken enough time or memory."""
     names = [o.name for o in session.get_outputs()]
-    shapes, samples, kept = _shapes(inputs, size), [], 0
-    for number in range(SAMPLES):
-        given = {i.name: generate(i, shapes[i.name], sample=number, highest=highest) for i in inputs}
-        began = time.monotonic()
-        outputs = dict(zip(names, map(np.asarray, session.run(names, given)), strict=True))
-        samples.append(Sample(given, outputs))
-        kept += sum(a.nbytes for a in (*given.values(), *outputs.values()))
+    began, kept = time.monotonic(), 0
+    for inputs in given:
+        outputs = dict(zip(names, map(np.asarray, session.run(names, dict(inputs))), strict=True))
+        yield Sample(inputs, outputs)
+        kept += sum(a.nbytes for a in (*inputs.values(), *outputs.values()))
         if kept > _MOST_BYTES or time.monotonic() - began > _ENOUGH_SECONDS:
-            break
-    return tuple(samples)
+            return
 
 
 def generate(value: Input, shape: tuple[int, ...], *, sample: int, highest: int) -> np.ndarray[Any, Any]:
     """Return one input's values, fixed by its name and the sample's number."""
     seed = hashlib.sha256(f"{value.name}/{sample}".encode()).digest()[:8]
     random = np.random.Generator(np.random.PCG64(int.from_bytes(seed, "big")))
-    dtype = np.dtype(_DTYPES[value.kind])
+    dtype = np.dtype(DTYPES[value.kind])
     if dtype.kind == "f":
         return random.random(shape).astype(dtype)
     if dtype.kind == "b":
@@ -156,7 +173,13 @@ def generate(value: Input, shape: tuple[int, ...], *, sample: int, highest: int)
 
 
 def _notes(samples: Sequence[Sample]) -> tuple[str, ...]:
-    bad = sorted(
+    bad = not_numbers(samples)
+    return (f"generated inputs give NaN or infinity in {', '.join(bad)}",) if bad else ()
+
+
+def not_numbers(samples: Iterable[Sample]) -> list[str]:
+    """Return the outputs that hold NaN or infinity, where a check has nothing to compare."""
+    return sorted(
         {
             name
             for sample in samples
@@ -164,4 +187,3 @@ def _notes(samples: Sequence[Sample]) -> tuple[str, ...]:
             if array.dtype.kind == "f" and not np.isfinite(array).all()
         }
     )
-    return (f"generated inputs give NaN or infinity in {', '.join(bad)}",) if bad else ()

@@ -35,11 +35,15 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclasses.dataclass(frozen=True)
 class Location:
-    """Where a source lies on this machine: `path` below `root`, and the URI it came from."""
+    """Where a source lies on this machine: `path` below `root`, and the URI it came from.
+
+    `field` is where users wrote that URI.
+    """
 
     uri: str
     root: Path
     path: PurePosixPath
+    field: str = "source.uri"
 
 
 def safe_path(text: str, *, what: str) -> PurePosixPath:
@@ -100,7 +104,7 @@ def _translate(error: OSError, location: Location, path: PurePosixPath) -> JobEr
         return JobError(
             Reason.SOURCE_NOT_FOUND,
             f"{uri}: {str(path)!r} does not exist{_neighbours(location, path)}; "
-            "put the file there or correct source.uri",
+            f"put the file there or correct {location.field}",
         )
     if error.errno in {errno.EACCES, errno.EPERM}:
         return JobError(

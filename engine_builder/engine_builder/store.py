@@ -8,7 +8,7 @@ import errno
 import hashlib
 from typing import TYPE_CHECKING
 
-from engine_builder import files, names
+from engine_builder import faults, files, names
 from engine_builder.contract import Reason, StoreManifest, from_json, to_json
 from engine_builder.errors import JobError
 from engine_builder.files import human
@@ -94,6 +94,7 @@ def staging(layout: Layout, uid: str) -> Iterator[Path]:
     place = layout.staging / uid
     files.delete(place)  # of an earlier container of the same pod
     files.make_directory(place)
+    faults.point("store.staging", uid)
     try:
         yield place
     finally:
@@ -129,6 +130,7 @@ def seal(place: Path, draft: StoreManifest) -> StoreManifest:
     )
     files.sync_tree(place)
     files.write_file(place / MANIFEST, to_json(manifest).encode())
+    faults.point("store.seal", manifest.engine)
     files.sync_directory(place)
     return manifest
 
@@ -143,6 +145,7 @@ def publish(layout: Layout, place: Path, manifest: StoreManifest) -> StoreManife
     for _ in range(2):
         try:
             place.rename(entry)  # never replaces a directory that holds something
+            faults.point("store.publish", manifest.engine)
         except OSError as error:
             if error.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
                 raise

@@ -7,7 +7,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from engine_builder import files, store, tree
+from engine_builder import faults, files, store, tree
 from engine_builder.contract import SweepRequest, SweepResult
 from engine_builder.volume import KEEPER_STAGING, Layout
 
@@ -31,12 +31,14 @@ def sweep(layout: Layout, request: SweepRequest, *, now: float | None = None) ->
     engines = [name for name in store.list_engines(layout) if name not in keep]
     for name in engines:
         files.discard(layout.store / name, trash=layout.trash)
+        faults.point("sweep.engine", name)
     now = time.time() if now is None else now
     staging = [
         n for n in list_staging(layout) if n not in request.staging and _is_old(layout.staging / n, now)
     ]
     for name in staging:
         files.discard(layout.staging / name, trash=layout.trash)
+        faults.point("sweep.staging", name)
     return SweepResult(engines=tuple(engines), trees=tuple(trees), staging=tuple(staging))
 
 
@@ -46,8 +48,10 @@ def _sweep_trees(layout: Layout, keep: set[str]) -> list[str]:
         for path in (found.root, found.applied):  # the manifest last: it finishes an interrupted sweep
             if path.exists() or path.is_symlink():
                 files.discard(path, trash=layout.trash)
+                faults.point("sweep.tree", path.name)
         with contextlib.suppress(OSError):  # another release of the server lies there
             found.root.parent.rmdir()
+            faults.point("sweep.server", found.server)
     return [f"{found.server}/{found.release}" for found in gone]
 
 
@@ -84,4 +88,5 @@ def empty_trash(layout: Layout) -> int:
     left = sorted(layout.trash.iterdir())
     for path in left:
         files.delete(path)
+        faults.point("sweep.trash", path.name)
     return len(left)

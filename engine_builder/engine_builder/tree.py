@@ -13,7 +13,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from engine_builder import files, names, store
+from engine_builder import faults, files, names, store
 from engine_builder.contract import ModelTree, TreeManifest, TreeState, from_json, to_json
 from engine_builder.errors import Refused
 from engine_builder.volume import KEEPER_STAGING, Layout
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 CONFIG = "config.pbtxt"
 _LINK = re.compile(r"\.\./\.\./\.\./\.\./store/([a-z0-9-]+)")
-_MOST_CONFIG = 1 << 20
+_MOST_BYTES = 2 << 20
+"""Of one text in a model's directory: more than an object of Kubernetes can hold."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +80,8 @@ def validate(layout: Layout, manifest: TreeManifest) -> None:
     for model in manifest.models:
         if not names.is_model(model.name) or model.name in seen:
             raise Refused(400, "InvalidManifest", f"{model.name!r} is no model name, or stands twice")
-        if len(model.config.encode()) > _MOST_CONFIG:
-            raise Refused(400, "InvalidManifest", f"the config of {model.name} is over {_MOST_CONFIG} bytes")
         seen.add(model.name)
+        _validate_texts(model)
         for version, engine in model.versions.items():
             if not names.is_version(version) or not names.is_engine(engine):
                 raise Refused(
@@ -96,33 +96,47 @@ def validate(layout: Layout, manifest: TreeManifest) -> None:
         raise Refused(409, "EngineMissing", f"not in the store: {', '.join(missing)}")
 
 
+def _validate_texts(model: ModelTree) -> None:
+    for name in model.files:
+        if not names.is_file(name) or name == CONFIG:
+            raise Refused(400, "InvalidManifest", f"{model.name}: {name!r} cannot be the name of a file")
+    for name, text in _texts(model).items():
+        if len(text.encode()) > _MOST_BYTES:
+            raise Refused(400, "InvalidManifest", f"{model.name}/{name} is over {_MOST_BYTES} bytes")
+
+
+def _texts(model: ModelTree) -> dict[str, str]:
+    """Return what a model's files hold; config.pbtxt comes last, as it may name the others."""
+    return {**dict(sorted(model.files.items())), CONFIG: model.config}
+
+
 @dataclasses.dataclass(frozen=True)
 class Differences:
     """What must happen in one model's directory; `whole` when there is none worth keeping."""
 
     whole: bool = False
     links: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    config: bool = False
+    texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     extra: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return self.whole or bool(self.links) or self.config or bool(self.extra)
+        return self.whole or bool(self.links) or bool(self.texts) or bool(self.extra)
 
 
 def differences(directory: Path, model: ModelTree) -> Differences:
     """Compare a model's directory with what it must be."""
     if directory.is_symlink() or not directory.is_dir():
         return Differences(whole=True)
-    found = {path.name: path for path in directory.iterdir()}
+    found, texts = {path.name: path for path in directory.iterdir()}, _texts(model)
     return Differences(
         links={v: e for v, e in model.versions.items() if v not in found or linked_engine(found[v]) != e},
-        config=not _holds(directory / CONFIG, model.config),
-        extra=tuple(sorted(found.keys() - model.versions.keys() - {CONFIG})),
+        texts={name: text for name, text in texts.items() if not _holds(directory / name, text)},
+        extra=tuple(sorted(found.keys() - model.versions.keys() - texts.keys())),
     )
 
 
-def _holds(path: Path, config: str) -> bool:
-    if files.read_file(path) != config.encode():
+def _holds(path: Path, text: str) -> bool:
+    if files.read_file(path) != text.encode():
         return False
     return path.stat().st_mode & files.FILE_MODE == files.FILE_MODE
 
@@ -176,9 +190,11 @@ class _Change:
         extra = [self._complete(model) for model in manifest.models]
         for path in (*(p for paths in extra for p in paths), *_others(self._tree, manifest)):
             files.discard(path, trash=self._trash)
+            faults.point("tree.remove", path.name)
         files.sync_directory(self._tree.root)
         self._clear(self._tree.applied)
         files.replace_file(self._tree.applied, text, staging=self._staging)
+        faults.point("tree.applied", manifest.revision)
         files.delete(self._staging)
 
     def _make_root(self) -> None:
@@ -199,22 +215,25 @@ class _Change:
             self._link(directory / version, engine)
         if found.links:
             files.sync_directory(directory)
-        if found.config:
-            self._clear(directory / CONFIG)
-            files.replace_file(directory / CONFIG, model.config.encode(), staging=self._staging)
+        for name, text in found.texts.items():
+            self._clear(directory / name)
+            files.replace_file(directory / name, text.encode(), staging=self._staging)
+            faults.point("tree.config", model.name)
         return [directory / name for name in found.extra]
 
     def _assemble(self, directory: Path, model: ModelTree) -> None:
         """Make a model's directory out of sight and show it in one rename."""
         place = self._staging / model.name
         files.make_directory(place)
-        files.write_file(place / CONFIG, model.config.encode())
+        for name, text in _texts(model).items():
+            files.write_file(place / name, text.encode())
         for version, engine in model.versions.items():
             (place / version).symlink_to(link_text(engine))
         files.sync_tree(place)
         if directory.is_symlink() or directory.exists():
             files.discard(directory, trash=self._trash)
         place.rename(directory)
+        faults.point("tree.model", model.name)
         files.sync_directory(directory.parent)
 
     def _link(self, path: Path, engine: str) -> None:
@@ -223,6 +242,7 @@ class _Change:
         temporary.symlink_to(link_text(engine))
         self._clear(path)
         temporary.rename(path)
+        faults.point("tree.link", f"{path.parent.name}/{path.name}")
 
     def _clear(self, path: Path) -> None:
         """Make way where somebody put a directory: a rename replaces files and links only."""

@@ -10,7 +10,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from engine_builder import files
+from engine_builder import faults, files
 from engine_builder.contract import Volume
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def _write_marker(layout: Layout, marker: Path, owner: Owner, *, crashed: bool) 
     finally:
         files.delete(temporary)
     files.sync_directory(layout.root)
+    faults.point("volume.owner")
 
 
 def _place(temporary: Path, marker: Path, owner: Owner) -> None:

@@ -28,6 +28,7 @@ from triton_operator.clients.kube import (
     MODEL_REPOSITORY,
     NAMESPACE,
     POD,
+    POD_DISRUPTION_BUDGET,
     SERVICE,
     TRITON_SERVER,
     Kind,
@@ -38,8 +39,9 @@ from triton_operator.clients.triton import Triton
 from triton_operator.controllers import engine, keys, model, repository, routes, server
 from triton_operator.controllers.cache import Cache
 from triton_operator.controllers.children import Children
+from triton_operator.controllers.chronicle import Chronicle
 from triton_operator.controllers.context import Context
-from triton_operator.controllers.fleet import Fleet
+from triton_operator.controllers.fleet import Fleet, FleetObserver
 from triton_operator.controllers.queue import Key, Queue
 from triton_operator.controllers.status import StatusWriter
 from triton_operator.controllers.volumes import Volumes
@@ -52,7 +54,7 @@ from triton_operator.settings import Settings
 log = logging.getLogger(__name__)
 
 OWN_KINDS = (MODEL_REPOSITORY, TRITON_SERVER, ENGINE, INFERENCE_MODEL)
-CHILD_KINDS = (DEPLOYMENT, SERVICE, JOB, POD, CLAIM)
+CHILD_KINDS = (DEPLOYMENT, SERVICE, POD_DISRUPTION_BUDGET, JOB, POD, CLAIM)
 RECONCILERS: dict[str, Callable[[Context, Key], Awaitable[float | None]]] = {
     MODEL_REPOSITORY.kind: repository.reconcile,
     TRITON_SERVER.kind: server.reconcile,
@@ -107,7 +109,9 @@ async def _context(settings: Settings, kube: Kube, metrics: Metrics) -> AsyncIte
     queue = Queue(workers=settings.workers, observer=metrics)
     metrics.watch_queue(depth=lambda: queue.depth, running=lambda: len(queue.running))
     owner = await _own_deployment(settings, kube)
-    fleet = _fleet(settings, cache, queue, metrics)
+    status = StatusWriter(kube, cache, instance=settings.identity)
+    chronicle = Chronicle(cache=cache, queue=queue, status=status, metrics=metrics)
+    fleet = _fleet(settings, chronicle)
     async with aiohttp.ClientSession() as http:
         try:
             yield Context(
@@ -116,7 +120,7 @@ async def _context(settings: Settings, kube: Kube, metrics: Metrics) -> AsyncIte
                 cache=cache,
                 queue=queue,
                 children=Children(kube, cache),
-                status=StatusWriter(kube, cache, instance=settings.identity),
+                status=status,
                 volumes=Volumes(lambda place: _add(queue, routes.keys_on_repository(cache, *place))),
                 fleet=fleet,
                 keys=await keys.load(kube, namespace=settings.namespace, owner=owner),
@@ -126,19 +130,14 @@ async def _context(settings: Settings, kube: Kube, metrics: Metrics) -> AsyncIte
             )
         finally:
             await fleet.close()
+            await chronicle.close()
 
 
-def _fleet(settings: Settings, cache: Cache, queue: Queue, metrics: Metrics) -> Fleet:
+def _fleet(settings: Settings, observer: FleetObserver) -> Fleet:
     def connect(ip: str, control_key: str) -> Triton:
         return Triton(f"{ip}:{triton_workload.GRPC_PORT}", control_key=control_key)
 
-    return Fleet(
-        connect=connect,
-        on_change=lambda place: _add(queue, routes.keys_on_server(cache, *place)),
-        interval_seconds=settings.fleet_seconds,
-        load_timeout_seconds=settings.load_timeout_seconds,
-        on_load=metrics.loaded,
-    )
+    return Fleet(connect=connect, observer=observer, interval_seconds=settings.fleet_seconds)
 
 
 async def _own_deployment(settings: Settings, kube: Kube) -> Object | None:

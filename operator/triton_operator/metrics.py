@@ -91,7 +91,10 @@ class Metrics:
             "triton_operator_tree_writes", "Trees written, by result.", ("result",), registry=r
         )
         self._checks = Counter(
-            "triton_operator_checks", "Checks of a version's answers, by result.", ("result",), registry=r
+            "triton_operator_checks", "Verdicts on versions, by reason.", ("result",), registry=r
+        )
+        self._drifts = Counter(
+            "triton_operator_drifts", "Pods found to serve something else than their tree says.", registry=r
         )
         self._leader = Gauge("triton_operator_leader", "1 while this process holds the lease.", registry=r)
 
@@ -138,6 +141,10 @@ class Metrics:
     def checked(self, result: str) -> None:
         """Note a check of a version's answers, by its reason."""
         self._checks.labels(result).inc()
+
+    def drifted(self) -> None:
+        """Note a difference between a pod and its tree that the operator had no hand in."""
+        self._drifts.inc()
 
     def leading(self, held: bool) -> None:  # noqa: FBT001 - a callback of the lease
         """Note whether this process holds the lease; made to be `Lease`'s `on_change`."""

@@ -58,11 +58,8 @@ class Settings:
     resync_seconds: float = 300
     """After so long every object is looked at again, whether or not an event came."""
 
-    fleet_seconds: float = 30
+    fleet_seconds: float = 15
     """After so long every Triton pod is compared with its tree again."""
-
-    load_timeout_seconds: float = 600
-    """Longest time that one load on one Triton pod may take."""
 
     listen: str = ":8080"
     """Where health and metrics are served, as `host:port`."""
@@ -82,7 +79,7 @@ class Settings:
         for name in ("namespace", "identity", "engine_builder_image"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is not set: set {PREFIX}{name.upper()}")
-        for name in ("workers", "resync_seconds", "fleet_seconds", "load_timeout_seconds"):
+        for name in ("workers", "resync_seconds", "fleet_seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0")
 

@@ -76,7 +76,6 @@ def test_values_become_settings(full: Rendered) -> None:
         workers=3,
         resync_seconds=60,
         fleet_seconds=12.5,
-        load_timeout_seconds=90,
         log_level="DEBUG",
         log_format="text",
     )

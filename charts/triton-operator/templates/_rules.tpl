@@ -29,10 +29,15 @@ deletion, so rights on finalizers are not needed.
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, delete]
-# Which pods run where, and why one does not.
+# How many of Triton's pods drains of nodes may take at once. Deleting is left to the garbage collector.
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch]
+# Which pods run where, and why one does not. patch: one label of Triton's pods, by which Services leave
+# out a pod that lacks a model which others serve.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch]
+  verbs: [list, watch, patch]
 # A repository's volume: the claim that it names, or one that is made for it and never deleted.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from engine_builder import faults
 from engine_builder.contract import (
     CheckRequest,
     CheckResult,
@@ -85,7 +86,9 @@ class Keeper:
 
     async def sweep(self, request: SweepRequest) -> SweepResult:
         """Remove what is neither named nor in use."""
-        return _read(SweepResult, await self._send("POST", "/v1/sweep", request, seconds=SWEEP_SECONDS))
+        answer = await self._send("POST", "/v1/sweep", request, seconds=SWEEP_SECONDS)
+        faults.point("keeper.sweep")
+        return _read(SweepResult, answer)
 
     async def check(self, request: CheckRequest) -> CheckResult:
         """Compare a loaded version's answers with its source's own."""

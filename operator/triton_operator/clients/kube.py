@@ -20,6 +20,7 @@ from kubernetes.aio.config import (  # type: ignore[attr-defined,unused-ignore]
     load_kube_config,
 )
 
+from engine_builder import faults
 from triton_operator.clients.answers import decode, lines, replaced, typed, unreachable
 from triton_operator.clients.objects import (
     ACCESS_REVIEW,
@@ -33,6 +34,7 @@ from triton_operator.clients.objects import (
     MODEL_REPOSITORY,
     NAMESPACE,
     POD,
+    POD_DISRUPTION_BUDGET,
     SECRET,
     SERVICE,
     TRITON_SERVER,
@@ -68,6 +70,7 @@ __all__ = [
     "MODEL_REPOSITORY",
     "NAMESPACE",
     "POD",
+    "POD_DISRUPTION_BUDGET",
     "SECRET",
     "SERVICE",
     "TRITON_SERVER",
@@ -359,6 +362,8 @@ class Kube:
             if kind == SECRET:
                 answer["message"] = answer.get("reason")  # may quote what it refuses
             raise error_of(response.status, answer, request=what)
+        if verb and kind != LEASE:  # keeping the Lease is no effect of a reconcile
+            faults.point(f"api.{verb}.{kind.kind}", _name(answer))
         if verb and self._on_write:
             self._on_write(verb, kind)
         return typed(kind, answer) if method != "DELETE" else answer
@@ -395,3 +400,8 @@ def _in_cluster() -> bool:
 
 def _namespace(body: Object) -> str:
     return str(body.get("metadata", {}).get("namespace", ""))
+
+
+def _name(answer: Object) -> str:
+    """Return the name of the object that an answer shows; the answer to a delete shows none."""
+    return str((answer.get("metadata") or {}).get("name", ""))

@@ -3,7 +3,8 @@
 Only gRPC: a load over HTTP holds one of the few HTTP workers that answer requests.
 
     TritonError
-    ├── TritonUnreachable    nobody answered, or not in time: ask again
+    ├── TritonUnreachable    nobody answered: ask again
+    │   └── TritonTimeout    not in time; what was asked for may go on
     └── TritonRefused        Triton answered no, and says why
 """
 
@@ -19,11 +20,13 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from engine_builder import faults
 from engine_builder.contract import CONFIG_PARAMETER
 from triton_operator.clients.errors import ClientError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+    from collections.abc import Set as AbstractSet
 
 KEY_HEADER = "triton-grpc-protocol-triton-operator-key"
 """gRPC metadata that carries the control key: Triton's prefix and the name it is started with."""
@@ -42,7 +45,6 @@ _PASSING = frozenset(
     str(code)
     for code in (
         grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
         grpc.StatusCode.CANCELLED,
     )
 )
@@ -82,6 +84,10 @@ class TritonUnreachable(TritonError):
     """The pod did not answer, or not in time; what it did meanwhile is unknown."""
 
 
+class TritonTimeout(TritonUnreachable):
+    """The pod did not answer in time; a load that was asked for goes on all the same."""
+
+
 class TritonRefused(TritonError):
     """The pod answered that it will not or cannot."""
 
@@ -102,6 +108,11 @@ class Triton:
     async def server_ready(self) -> bool:
         """Return whether Triton says that it is ready."""
         return bool(await _call(self._client.is_server_ready(client_timeout=self._timeout)))
+
+    async def name(self) -> str:
+        """Return how the server calls itself: the pod's name, by which a reused address is noticed."""
+        answer = await _call(self._client.get_server_metadata(client_timeout=self._timeout))
+        return str(answer.name)
 
     async def index(self) -> tuple[ModelVersion, ...]:
         """Return every model and version that Triton knows of."""
@@ -132,21 +143,33 @@ class Triton:
             return None
         return str(answer.config.parameters[CONFIG_PARAMETER].string_value)
 
-    async def load(self, model: str, config: str, *, timeout: float) -> None:  # noqa: ASYNC109 - gRPC keeps it
+    async def load(
+        self,
+        model: str,
+        config: str,
+        *,
+        timeout: float,  # noqa: ASYNC109 - gRPC keeps it
+        versions: AbstractSet[int] | None = None,
+    ) -> None:
         """Make a model run with this complete config.pbtxt; returns when Triton has done it.
+
+        `versions` narrows the set that the configuration selects.
 
         Raises:
             ValueError: the text is not a model configuration.
+            TritonTimeout: it takes longer, and goes on.
             TritonRefused: a version failed to load. What served before goes on serving.
         """
-        override = config_json(config)
+        override = config_json(config, versions=versions)
         await _call(
             self._client.load_model(model, headers=self._headers, config=override, client_timeout=timeout)
         )
+        faults.point("triton.load", model)
 
     async def unload(self, model: str) -> None:
         """Start to unload all versions of a model; the index shows UNLOADING until requests end."""
         await _call(self._client.unload_model(model, headers=self._headers, client_timeout=self._timeout))
+        faults.point("triton.unload", model)
 
     async def version_ready(self, model: str, version: int) -> bool:
         """Return whether this very version answers requests."""
@@ -158,8 +181,8 @@ class Triton:
             return False
 
 
-def config_json(config: str) -> str:
-    """Turn config.pbtxt into the JSON that a load takes as override.
+def config_json(config: str, *, versions: AbstractSet[int] | None = None) -> str:
+    """Turn config.pbtxt into the JSON that a load takes as override, selecting `versions` if given.
 
     Raises:
         ValueError: the text is not a model configuration.
@@ -168,6 +191,9 @@ def config_json(config: str) -> str:
         message = text_format.Parse(config, model_config_pb2.ModelConfig())
     except text_format.ParseError as error:
         raise ValueError(f"not a model configuration: {error}") from error
+    if versions is not None:
+        message.version_policy.specific.ClearField("versions")
+        message.version_policy.specific.versions.extend(sorted(versions))
     return json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
 
 
@@ -190,6 +216,8 @@ def _error_of(error: InferenceServerException) -> TritonError:
     reason = str(error.message())
     if reason.startswith(_ANSWERS):
         return TritonRefused(reason)
+    if error.status() == str(grpc.StatusCode.DEADLINE_EXCEEDED):
+        return TritonTimeout(reason)
     if error.status() in _PASSING or reason.startswith(_BROKEN):
         return TritonUnreachable(reason)
     return TritonRefused(reason)

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 from collections.abc import Callable
 
+from engine_builder.contract import Reason
 from triton_operator.clients.kube import JOB, POD, Object
 from triton_operator.controllers.context import Context
 from triton_operator.plan import attempts, names
@@ -49,7 +50,9 @@ async def _retry(ctx: Context, work: Work, found: Failed) -> Outcome:
     if found.retry_after <= 0:
         return await _start(ctx, work, found.attempt + 1)
     if found.users_fault:
-        message = f"{found.message} (it is looked for again until it appears)"
+        missing = found.reason == Reason.SOURCE_NOT_FOUND.value
+        again = "looked for again until it appears" if missing else "read again from time to time"
+        message = f"{found.message} (it is {again})"
         return Stalled(found.reason, message, after=found.retry_after)
     message = f"{found.message} (attempt {found.attempt} failed, the next follows by itself)"
     return Waiting(found.reason, message, after=found.retry_after)

@@ -15,7 +15,7 @@ from triton_operator.controllers.queue import Queue
 from triton_operator.controllers.status import StatusWriter
 from triton_operator.controllers.volumes import Volumes
 from triton_operator.metrics import Metrics
-from triton_operator.plan.outcome import Outcome, Ready, Stalled, Waiting
+from triton_operator.plan.outcome import Outcome, Ready, Stalled, Suspended, Waiting
 from triton_operator.plan.podspec import Images
 from triton_operator.resources.model_repository import ModelRepository
 from triton_operator.settings import Settings
@@ -53,5 +53,5 @@ class Context:
             return self.settings.fleet_seconds if outcome.after is None else outcome.after
         if isinstance(outcome, Stalled):
             return outcome.after
-        assert isinstance(outcome, Ready)  # noqa: S101 - the tree of outcomes is closed
+        assert isinstance(outcome, Ready | Suspended)  # noqa: S101 - the tree of outcomes is closed
         return None

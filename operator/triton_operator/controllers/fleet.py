@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
-from triton_operator.controllers.converger import Converger, PodReport, Triton
+from triton_operator.controllers.converger import Converger, Limits, PodReport, Triton
 from triton_operator.plan.converge import Desired
 from triton_operator.plan.pods import RunningContainer
 
@@ -19,10 +20,55 @@ Connect = Callable[[str, str], Triton]
 
 @dataclasses.dataclass(frozen=True)
 class Assignment:
-    """What every pod of a server must serve, and the key that lets us tell it."""
+    """What every pod of a server must serve, and the key that lets us tell it.
+
+    `trials` are what single pods load besides, by the pod's UID; pods `left_alone` keep the models
+    that they have, as they have them. At most `loads_at_once` pods load
+    at the same time, and none longer than `load_timeout_seconds` at a time.
+    """
 
     desired: Desired
     control_key: str
+    trials: Mapping[str, Desired] = dataclasses.field(default_factory=dict)
+    left_alone: frozenset[str] = frozenset()
+    loads_at_once: int = 8
+    load_timeout_seconds: float = 600
+
+    def of(self, uid: str) -> Desired:
+        """Return what the pod of this UID must serve."""
+        if uid in self.left_alone:
+            return dict.fromkeys(self.desired)
+        return {**self.desired, **self.trials.get(uid, {})}
+
+
+class FleetObserver(Protocol):
+    """Who is told what happens to the pods of a server."""
+
+    def reported(self, place: Place) -> None:
+        """Note that a pod of this server reports something new."""
+
+    def loaded(self, operation: str, result: str, seconds: float) -> None:
+        """Note a load or unload on one pod: `done`, `refused` or `unreachable`."""
+
+    def drifted(self, place: Place, pod: str, what: str) -> None:
+        """Note that a pod was found changed by another hand."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _OnServer:
+    """What the convergers of one server tell, told with the server's name."""
+
+    place: Place
+    observer: FleetObserver
+
+    def reported(self) -> None:
+        self.observer.reported(self.place)
+
+    def loaded(self, operation: str, result: str, seconds: float) -> None:
+        self.observer.loaded(operation, result, seconds)
+
+    def drifted(self, pod: str, what: str) -> None:
+        self.observer.drifted(self.place, pod, what)
 
 
 @dataclasses.dataclass
@@ -33,26 +79,14 @@ class _Member:
 
 
 class Fleet:
-    """Starts and ends convergers as pods come and go, and keeps their reports.
+    """Starts and ends convergers as pods come and go, and keeps their reports."""
 
-    `on_change` is told the server whose pods report something new.
-    """
-
-    def __init__(
-        self,
-        *,
-        connect: Connect,
-        on_change: Callable[[Place], None],
-        interval_seconds: float,
-        load_timeout_seconds: float,
-        on_load: Callable[[str, str, float], None],
-    ) -> None:
+    def __init__(self, *, connect: Connect, observer: FleetObserver, interval_seconds: float) -> None:
         self._connect = connect
-        self._on_change = on_change
+        self._observer = observer
         self._interval = interval_seconds
-        self._load_timeout = load_timeout_seconds
-        self._on_load = on_load
         self._assignments: dict[Place, Assignment] = {}
+        self._limits: dict[Place, Limits] = {}
         self._pods: dict[Place, dict[str, RunningContainer]] = {}
         self._members: dict[Place, dict[str, _Member]] = {}
         self._tried: set[Place] = set()
@@ -60,13 +94,24 @@ class Fleet:
 
     def assign(self, place: Place, assignment: Assignment) -> None:
         """Say what a server's pods must serve."""
-        if self._assignments.get(place) != assignment:
-            self._assignments[place] = assignment
-            self._reconcile(place)
+        before = self._assignments.get(place)
+        if before == assignment:
+            return
+        if before is None or _limits(before) != _limits(assignment):
+            slots = asyncio.Semaphore(assignment.loads_at_once)
+            self._limits[place] = Limits(assignment.load_timeout_seconds, slots)
+        self._assignments[place] = assignment
+        self._reconcile(place)
+        self._observer.reported(place)
+
+    def assignment(self, place: Place) -> Assignment | None:
+        """Return what a server's pods must serve, as it was last said."""
+        return self._assignments.get(place)
 
     def dismiss(self, place: Place) -> None:
         """Forget a server that is gone."""
         self._assignments.pop(place, None)
+        self._limits.pop(place, None)
         self._pods.pop(place, None)
         self._tried.discard(place)
         self._reconcile(place)
@@ -77,7 +122,7 @@ class Fleet:
         if self._pods.get(place, {}) != found:
             self._pods[place] = found
             self._reconcile(place)
-            self._on_change(place)
+            self._observer.reported(place)
 
     def tried(self, place: Place) -> bool:
         """Tell whether a server was looked at since this process began, even if in vain."""
@@ -87,7 +132,7 @@ class Fleet:
         """Remember that a server was looked at; whoever waited for that is told."""
         if place not in self._tried:
             self._tried.add(place)
-            self._on_change(place)
+            self._observer.reported(place)
 
     def reports(self, place: Place) -> tuple[PodReport, ...]:
         """Return what the pods of a server that run now report, in the order of their names."""
@@ -112,7 +157,8 @@ class Fleet:
             for uid, container in pods.items():
                 if uid not in members:
                     members[uid] = self._start(place, container, assignment)
-                members[uid].converger.update(container, assignment.desired)
+                members[uid].converger.limits = self._limits[place]
+                members[uid].converger.update(container, assignment.of(uid))
         if not members:
             self._members.pop(place, None)
 
@@ -122,9 +168,8 @@ class Fleet:
             triton=self._connect(container.ip, assignment.control_key),
             namespace=place[0],
             interval_seconds=self._interval,
-            load_timeout_seconds=self._load_timeout,
-            on_report=lambda: self._on_change(place),
-            on_load=self._on_load,
+            limits=self._limits[place],
+            observer=_OnServer(place, self._observer),
         )
         task = asyncio.create_task(converger.run(), name=f"converger {place[0]}/{container.pod}")
         return _Member(converger=converger, task=task, control_key=assignment.control_key)
@@ -133,6 +178,10 @@ class Fleet:
         task = asyncio.create_task(_stop(member))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
+
+
+def _limits(assignment: Assignment) -> tuple[int, float]:
+    return assignment.loads_at_once, assignment.load_timeout_seconds
 
 
 async def _stop(member: _Member) -> None:

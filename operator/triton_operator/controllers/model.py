@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 
-from engine_builder.contract import CheckRequest, CheckResult, Reason
-from triton_operator.clients.keeper import KeeperCallError
 from triton_operator.clients.kube import ENGINE, INFERENCE_MODEL, TRITON_SERVER, AlreadyExists
-from triton_operator.controllers import digests, survey
+from triton_operator.controllers import checks, digests, survey
 from triton_operator.controllers.context import Context
 from triton_operator.controllers.queue import Key
-from triton_operator.plan import engines, model_status, triton_workload
-from triton_operator.plan.model_status import ServerView
-from triton_operator.plan.outcome import Outcome, OutcomeError
-from triton_operator.plan.versions import Build, Outcomes, failed_check
+from triton_operator.plan import engines, history, model_status
+from triton_operator.plan.model_status import Surroundings
+from triton_operator.plan.outcome import Outcome, OutcomeError, Suspended
+from triton_operator.plan.versions import Build, Outcomes, failed_check, is_passed
+from triton_operator.plan.views import ServerView
 from triton_operator.resources.engine import Engine
-from triton_operator.resources.inference_model import CheckStatus, InferenceModel
+from triton_operator.resources.inference_model import InferenceModel
 from triton_operator.resources.triton_server import TritonServer
+from triton_operator.resources.version import VersionState
+
+_GOOD_TURNS = frozenset({*(state.value for state in VersionState), "Served", "Forgotten"}) - {"Failed"}
 
 
 async def reconcile(ctx: Context, key: Key) -> float | None:
@@ -38,19 +41,47 @@ async def reconcile(ctx: Context, key: Key) -> float | None:
 
 
 async def _reconcile(ctx: Context, model: InferenceModel) -> Outcome:
+    if model.spec.suspend:
+        return await _leave_alone(ctx, model)
+    before = model
     model, lookups = await digests.find(ctx, model)
     outcomes = Outcomes(engines=survey.engine_outcomes(ctx, model.namespace), digests=lookups)
     views = [survey.view_of(ctx, model, name, outcomes) for name in model.spec.servers]
     await _ensure_engines(ctx, model, views)
-    model = await _check(ctx, model, views)
+    judged, obstacle = await checks.judge(ctx, model, views)
+    now = datetime.datetime.now(datetime.UTC)
     kept = {body["metadata"]["name"] for body in ctx.cache.all(ENGINE.kind, model.namespace)}
-    verdict = model_status.verdict(model, views, kept_engines=kept)
-    model = model.model_copy(
-        update={"status": model.status.model_copy(update={"versions": verdict.versions})}
+    fault = checks.unknown_labels(model, views)
+    surroundings = Surroundings(kept_engines=kept, now=now, samples=obstacle, fault=fault)
+    verdict = model_status.verdict(judged, views, surroundings)
+    story = history.extended(
+        before.status.history, before=before.status.versions, after=verdict.versions, now=now
     )
+    model = _with_status(model, versions=verdict.versions, history=story)
     await ctx.status.write(INFERENCE_MODEL, model, verdict.outcome, **_fields(model, verdict.serving))
+    await _tell_story(ctx, before, model, verdict.outcome)
     _tell_servers(ctx, model, views)
     return verdict.outcome
+
+
+async def _leave_alone(ctx: Context, model: InferenceModel) -> Outcome:
+    outcome = Suspended("Suspended", "spec.suspend is set: what is served stays so, and nothing else is done")
+    fields = _fields(model, ()) | {"versions_serving": model.status.versions_serving}
+    await ctx.status.write(INFERENCE_MODEL, model, outcome, **fields)
+    return outcome
+
+
+def _with_status(model: InferenceModel, **fields: object) -> InferenceModel:
+    return model.model_copy(update={"status": model.status.model_copy(update=fields)})
+
+
+async def _tell_story(ctx: Context, before: InferenceModel, after: InferenceModel, outcome: Outcome) -> None:
+    """Make an Event of every new entry of the story that the Ready condition's own doesn't tell."""
+    for entry in history.news(before.status.history, after.status.history):
+        if entry.reason == outcome.reason and entry.message in outcome.message:
+            continue
+        failed = entry.reason not in _GOOD_TURNS
+        await ctx.status.tell(after, reason=entry.reason, message=entry.message, warning=failed)
 
 
 async def _ensure_engines(ctx: Context, model: InferenceModel, views: Sequence[ServerView]) -> None:
@@ -108,61 +139,18 @@ def _sources(ctx: Context, namespace: str, engine: str) -> set[str]:
     }
 
 
-async def _check(ctx: Context, model: InferenceModel, views: Sequence[ServerView]) -> InferenceModel:
-    """Have the keeper compare answers with the source's where that is still to be done."""
-    for view in views:
-        for number, engine, pod in model_status.unchecked(model, view):
-            result = await _ask_keeper(ctx, model, view.name, number=number, engine=engine, pod=pod)
-            if result is not None and result.reason in (Reason.SUCCEEDED, Reason.WRONG_ANSWERS):
-                ctx.metrics.checked(result.reason.value)
-                model = _with_check(model, number, engine, result)
-    return model
-
-
-async def _ask_keeper(
-    ctx: Context, model: InferenceModel, server: str, *, number: int, engine: str, pod: str
-) -> CheckResult | None:
-    body = ctx.cache.get(TRITON_SERVER.kind, model.namespace, server)
-    if body is None:
-        return None
-    keeper = ctx.volumes.keeper((model.namespace, TritonServer.parse(body).spec.repository))
-    report = next((r for r in ctx.fleet.reports((model.namespace, server)) if r.pod == pod), None)
-    if keeper is None or report is None:
-        return None
-    request = CheckRequest(
-        address=f"{report.ip}:{triton_workload.GRPC_PORT}",
-        model=model.triton_name,
-        version=str(number),
-        engine=engine,
-        minimum_cosine=float(model.spec.check.minimum_cosine),
-    )
-    try:
-        return await keeper.check(request)
-    except KeeperCallError:
-        ctx.metrics.checked(Reason.UNREACHABLE.value)
-        return None
-
-
-def _with_check(model: InferenceModel, number: int, engine: str, result: CheckResult) -> InferenceModel:
-    check = CheckStatus(
-        engine=engine,
-        minimum_cosine=model.spec.check.minimum_cosine,
-        reason=result.reason.value,
-        message=result.message[:2048] or None,
-        cosine=f"{result.cosine:.6f}",
-        max_error=f"{result.max_error:.2g}",
-    )
-    entries = model_status.with_check(model, number, check)
-    return model.model_copy(update={"status": model.status.model_copy(update={"versions": entries})})
-
-
 def _tell_servers(ctx: Context, model: InferenceModel, views: Sequence[ServerView]) -> None:
-    """Let servers put into their trees what is ready now, and take back what answered wrongly."""
+    """Let servers put into their trees what is ready now, and take back what failed."""
     for view in views:
         missing = any(
-            b.is_ready and b.engine and view.in_tree.get(b.number) != b.engine.name for b in view.builds
+            b.is_ready
+            and b.engine
+            and view.in_tree.get(b.number) != b.engine.name
+            and (view.trial is None or is_passed(model, b.number, b.engine.name))
+            for b in view.builds
         )
-        wrong = any(failed_check(model, number, engine) for number, engine in view.in_tree.items())
+        held = [*view.in_tree.items(), *([(view.trial.number, view.trial.engine)] if view.trial else [])]
+        wrong = any(failed_check(model, number, engine) for number, engine in held)
         if missing or wrong:
             ctx.queue.add(Key(TRITON_SERVER.kind, model.namespace, view.name))
 
@@ -171,6 +159,7 @@ def _fields(model: InferenceModel, serving: Sequence[int]) -> dict[str, object]:
     listed = sorted(version.number for version in model.spec.versions)
     return {
         "versions": model.status.versions,
+        "history": model.status.history,
         "servers": ",".join(model.spec.servers),
         "versions_wanted": ",".join(map(str, listed)),
         "versions_serving": ",".join(map(str, serving)),

@@ -8,6 +8,7 @@ from triton_operator.clients.kube import (
     CLAIM,
     DEPLOYMENT,
     ENGINE,
+    INFERENCE_MODEL,
     MODEL_REPOSITORY,
     POD,
     TRITON_SERVER,
@@ -15,15 +16,17 @@ from triton_operator.clients.kube import (
 )
 from triton_operator.controllers.context import Context
 from triton_operator.controllers.queue import Key
-from triton_operator.plan import keeper_workload, names, pods, size, sweep
+from triton_operator.plan import keeper_workload, names, pods, samples, size, sweep
 from triton_operator.plan.outcome import Outcome, OutcomeError, Ready, Stalled, Waiting
 from triton_operator.resources.engine import Engine
+from triton_operator.resources.inference_model import InferenceModel
 from triton_operator.resources.model_repository import ModelRepository
 from triton_operator.resources.triton_server import TritonServer
 
 _USERS_FAULTS = frozenset({"ForeignVolume", "VolumeUnfit"})
 _STANDING = (
     (ENGINE, ""),
+    (INFERENCE_MODEL, ""),
     (TRITON_SERVER, ""),
     (DEPLOYMENT, names.SELECT_OURS),
     (POD, names.SELECT_OURS),
@@ -148,13 +151,17 @@ def _kept(ctx: Context, repository: ModelRepository) -> SweepRequest:
     namespace, name = repository.namespace, repository.name
     engines = [Engine.parse(body) for body in ctx.cache.all(ENGINE.kind, namespace)]
     servers = [TritonServer.parse(body) for body in ctx.cache.all(TRITON_SERVER.kind, namespace)]
+    models = [InferenceModel.parse(body) for body in ctx.cache.all(INFERENCE_MODEL.kind, namespace)]
     own_servers = [server for server in servers if server.spec.repository == name]
     releases = {(server.name, server.release) for server in own_servers if server.release is not None}
     own_names = {server.name for server in own_servers}
     releases |= {(s, r) for s, r in _releases_in_use(ctx, namespace) if s in own_names}
     preparing = ctx.cache.labelled(POD.kind, namespace, names.labels("prepare"))
     return sweep.keep(
-        engines=[engine.name for engine in engines if engine.spec.repository == name],
+        engines={
+            *(engine.name for engine in engines if engine.spec.repository == name),
+            *samples.kept(models, repository_uid=repository.metadata.uid),
+        },
         servers=releases,
         staging=[pod["metadata"]["uid"] for pod in preparing if not pods.has_ended(pod)],
     )
@@ -188,7 +195,7 @@ async def _write_status(ctx: Context, repository: ModelRepository, outcome: Outc
         fields |= {
             "bytes_total": size.human(volume.bytes_total),
             "bytes_free": free,
-            "engines": len(found.engines),
+            "engines": sum(not samples.is_entry(name) for name in found.engines),
             "capabilities": able,
         }
     await ctx.status.write(MODEL_REPOSITORY, repository, outcome, **fields)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from engine_builder.contract import Reason, TreeState
-from triton_operator.clients.keeper import KeeperCallError, KeeperRefused
-from triton_operator.clients.kube import DEPLOYMENT, POD, SERVICE, TRITON_SERVER, Object
-from triton_operator.controllers import survey
+from engine_builder.contract import TreeState
+from triton_operator.clients.kube import (
+    DEPLOYMENT,
+    POD_DISRUPTION_BUDGET,
+    SERVICE,
+    TRITON_SERVER,
+    Object,
+)
+from triton_operator.controllers import publishing, steering, survey
 from triton_operator.controllers.context import Context
-from triton_operator.controllers.fleet import Assignment
 from triton_operator.controllers.queue import Key
 from triton_operator.controllers.survey import Ground
-from triton_operator.controllers.volumes import tree_of, versions_in
-from triton_operator.plan import names, pods, publish, triton_workload, versions
+from triton_operator.controllers.volumes import tree_of
+from triton_operator.plan import names, pods, triton_workload
+from triton_operator.plan.conditions import shorten
 from triton_operator.plan.keeper_workload import key_secret
 from triton_operator.plan.outcome import Outcome, OutcomeError, Ready, Waiting
-from triton_operator.plan.publish import Published
-from triton_operator.resources.inference_model import InferenceModel
-from triton_operator.resources.triton_server import TritonServer
+from triton_operator.plan.trial import is_trial
+from triton_operator.resources.triton_server import Lacking, TritonServer
+
+MOST_LACKING = 64
+LACKING_LENGTH = 512
 
 
 async def reconcile(ctx: Context, key: Key) -> float | None:
@@ -41,15 +48,19 @@ async def reconcile(ctx: Context, key: Key) -> float | None:
 
 
 async def _reconcile(ctx: Context, server: TritonServer) -> Outcome:
+    await steering.route(
+        ctx, server
+    )  # before Services select by it, as after an upgrade from an older operator
     await _services(ctx, server)
+    await ctx.children.ensure(POD_DISRUPTION_BUDGET, triton_workload.disruption_budget(server))
     ground = survey.ground_of(ctx, server)
     if isinstance(ground, Outcome):
         raise OutcomeError(ground)
-    published = _published(ctx, ground)
-    await _write_tree(ctx, ground, published, kept=_leaving(ctx, ground, published))
-    deployment = await _deployment(ctx, ground, models=len(published))
-    _assign(ctx, server, published)
-    return _outcome(server, deployment, models=len(published), own_pods=_pods(ctx, server))
+    edition = publishing.edition_of(ctx, ground)
+    await publishing.write(ctx, ground, edition)
+    deployment = await _deployment(ctx, ground, models=edition.models)
+    await steering.steer(ctx, ground, edition)
+    return _outcome(ctx, server, deployment, models=edition.models)
 
 
 async def _services(ctx: Context, server: TritonServer) -> None:
@@ -63,72 +74,6 @@ async def _services(ctx: Context, server: TritonServer) -> None:
             await ctx.children.delete(SERVICE, live)
 
 
-def _published(ctx: Context, ground: Ground) -> list[Published]:
-    """Return what the tree must hold, model by model."""
-    models = survey.models_of(ctx, ground.server)
-    served = [model for model in models if publish.refusal(model, ground.server, models) is None]
-    found = [_publish(ctx, ground, model) for model in served]
-    return [model for model in found if model is not None]
-
-
-def _publish(ctx: Context, ground: Ground, model: InferenceModel) -> Published | None:
-    server, store = ground.server, ground.store
-    tree = tree_of(store, server=server.name, release=ground.release)
-    in_tree = versions_in(tree, model.triton_name)
-    builds = versions.builds(
-        model,
-        repository_uid=ground.repository.metadata.uid,
-        store=store,
-        outcomes=versions.Outcomes(),
-        in_tree=in_tree,
-    )
-    wanted = publish.engines_of(
-        model,
-        builds,
-        in_tree={number: engine for number, engine in in_tree.items() if engine in store.engines},
-        confirmed=survey.confirmed(ctx, server, model.triton_name),
-        loaded=survey.loaded(ctx, server, model.triton_name),
-    )
-    if not wanted:
-        return None
-    signature = store.engines[wanted[max(wanted)]].signature
-    return publish.publish(model, wanted, signature)
-
-
-def _leaving(ctx: Context, ground: Ground, published: list[Published]) -> set[str]:
-    """Return the models that must go, and can't yet: a pod holds them, or was not heard of."""
-    server = ground.server
-    tree = tree_of(ground.store, server=server.name, release=ground.release)
-    unwanted = (tree.models.keys() if tree is not None else set()) - {model.name for model in published}
-    reports = {report.uid: report for report in ctx.fleet.reports((server.namespace, server.name))}
-    held: set[str] = set()
-    for pod in filter(pods.may_serve, _pods(ctx, server)):
-        report = reports.get(pod["metadata"]["uid"])
-        held |= unwanted if report is None or report.loaded is None else unwanted & report.loaded
-    return held
-
-
-async def _write_tree(ctx: Context, ground: Ground, published: list[Published], *, kept: set[str]) -> None:
-    manifest = publish.manifest(published, kept=kept)
-    server, release = ground.server, ground.release
-    tree = tree_of(ground.store, server=server.name, release=release)
-    if tree is not None and tree.revision == manifest.revision:
-        return
-    place = (server.namespace, ground.repository.name)
-    result = "unreachable"
-    try:
-        await ctx.volumes.put_tree(place, server=server.name, release=release, manifest=manifest)
-        result = "done"
-    except KeeperRefused as error:
-        result = "refused"
-        await ctx.volumes.refresh(place)  # it knows better what lies there
-        raise OutcomeError(Waiting(error.reason, f"tree not written: {error.message}", after=2.0)) from error
-    except KeeperCallError as error:
-        raise OutcomeError(Waiting(Reason.UNREACHABLE.value, f"keeper: {error}", after=2.0)) from error
-    finally:
-        ctx.metrics.tree_written(result)
-
-
 async def _deployment(ctx: Context, ground: Ground, *, models: int) -> Object:
     """Keep the Deployment: no pod before a model is published, so no GPU is held for nothing."""
     server = ground.server
@@ -136,7 +81,7 @@ async def _deployment(ctx: Context, ground: Ground, *, models: int) -> Object:
     key = ctx.keys.triton(server.metadata.uid)
     secret = names.secret(name, key)
     live = ctx.cache.get(DEPLOYMENT.kind, server.namespace, name)
-    if pods.needs_secret(live, _pods(ctx, server), secret):
+    if pods.needs_secret(live, survey.pods_of(ctx, server), secret):
         labels = triton_workload.pod_labels(server)
         await ctx.children.create_secret(key_secret(server, secret, labels, key.hex()))
     manifest = triton_workload.deployment(
@@ -149,34 +94,44 @@ async def _deployment(ctx: Context, ground: Ground, *, models: int) -> Object:
     return await ctx.children.ensure(DEPLOYMENT, manifest)
 
 
-def _assign(ctx: Context, server: TritonServer, published: list[Published]) -> None:
-    place = (server.namespace, server.name)
-    key = ctx.keys.triton(server.metadata.uid).hex()
-    desired = {model.name: model.desired() for model in published}
-    ctx.fleet.assign(place, Assignment(desired=desired, control_key=key))
-    containers = (pods.running(pod, triton_workload.CONTAINER) for pod in _pods(ctx, server))
-    ctx.fleet.observe(place, [container for container in containers if container is not None])
-
-
-def _pods(ctx: Context, server: TritonServer) -> list[Object]:
-    return ctx.cache.labelled(POD.kind, server.namespace, triton_workload.pod_labels(server))
-
-
-def _outcome(server: TritonServer, deployment: Object, *, models: int, own_pods: list[Object]) -> Outcome:
+def _outcome(ctx: Context, server: TritonServer, deployment: Object, *, models: int) -> Outcome:
+    own_pods = survey.pods_of(ctx, server)
     ready, wanted = _ready_pods(own_pods), server.spec.replicas
     if not models:
         return Ready("NoModels", "no model is published here yet: the pods start with the first one")
-    if ready >= wanted and _is_rolled_out(deployment):
-        noun = "model" if models == 1 else "models"
-        return Ready("Serving", f"{ready}/{wanted} pods are ready, {models} {noun} published")
+    so_far = f"{ready}/{wanted} pods are ready"
     for pod in own_pods:
         trouble = pods.waiting_trouble(pod)
         if trouble is not None:
             reason, message = trouble
-            return Waiting(
-                reason, f"{ready}/{wanted} pods are ready; pod {pod['metadata']['name']}: {message}"
-            )
-    return Waiting("PodsStarting", f"{ready}/{wanted} pods are ready")
+            return Waiting(reason, f"{so_far}; pod {pod['metadata']['name']}: {message}")
+    if ready < wanted or not _is_rolled_out(deployment):
+        return Waiting("PodsStarting", so_far)
+    silent = _silent(ctx, server)
+    if silent:
+        return Waiting("PodUnreachable", f"{so_far}; {'; '.join(silent[:3])}")
+    lacking = _lacking(ctx, server)
+    if lacking:
+        first = f"pod {lacking[0].pod} lacks model {lacking[0].model}: {lacking[0].message}"
+        return Waiting("ModelsMissing", f"{so_far}; {first}")
+    noun = "model" if models == 1 else "models"
+    return Ready("Serving", f"{so_far}, {models} {noun} published")
+
+
+def _silent(ctx: Context, server: TritonServer) -> list[str]:
+    """Return which pods, though ready, don't answer on the control port, and why."""
+    reports = ctx.fleet.reports((server.namespace, server.name))
+    return [f"pod {report.pod}: {report.trouble}" for report in reports if report.silent]
+
+
+def _lacking(ctx: Context, server: TritonServer) -> list[Lacking]:
+    """Return which pods failed to load which models."""
+    return [
+        Lacking(pod=report.pod, model=name, message=shorten(found.trouble, LACKING_LENGTH))
+        for report in ctx.fleet.reports((server.namespace, server.name))
+        for name, found in sorted(report.models.items())
+        if found.trouble and not is_trial(name)
+    ][:MOST_LACKING]
 
 
 def _is_rolled_out(deployment: Object) -> bool:
@@ -190,7 +145,7 @@ def _ready_pods(own_pods: list[Object]) -> int:
 
 
 async def _write_status(ctx: Context, server: TritonServer, outcome: Outcome) -> None:
-    own_pods = _pods(ctx, server)
+    own_pods = survey.pods_of(ctx, server)
     ready = _ready_pods(own_pods)
     tree = _tree(ctx, server)
     await ctx.status.write(
@@ -202,8 +157,9 @@ async def _write_status(ctx: Context, server: TritonServer, outcome: Outcome) ->
         selector=triton_workload.selector(server),
         release=server.release,
         revision=tree.revision if tree else server.status.revision,
-        models=len(tree.models) if tree else server.status.models,
+        models=sum(not is_trial(name) for name in tree.models) if tree else server.status.models,
         pods=f"{ready}/{server.spec.replicas}",
+        lacking=_lacking(ctx, server),
     )
 
 

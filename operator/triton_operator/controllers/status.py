@@ -56,17 +56,14 @@ class StatusWriter:
             return  # deleted meanwhile: there is nobody to tell
         self._cache.put(answer)
         if _turn(old) != _turn(answer["status"]):
-            await self._tell(kind, resource, outcome, now)
+            log.info("%s: %s", outcome.reason, outcome.message, extra=_about(resource))
+            warning = isinstance(outcome, Stalled)
+            await self.tell(resource, reason=outcome.reason, message=outcome.message, warning=warning)
 
-    async def _tell(self, kind: Kind, resource: Resource, outcome: Outcome, now: datetime.datetime) -> None:
-        log.info(
-            "%s: %s",
-            outcome.reason,
-            outcome.message,
-            extra=about(
-                kind.kind, resource.namespace, resource.name, generation=resource.metadata.generation
-            ),
-        )
+    async def tell(self, resource: Resource, *, reason: str, message: str, warning: bool = False) -> None:
+        """Make an Event about an object."""
+        now = datetime.datetime.now(datetime.UTC)
+        kind = type(resource).KIND
         event = {
             "metadata": {
                 "name": f"{resource.name[:200]}.{uuid.uuid4().hex[:16]}",
@@ -76,9 +73,9 @@ class StatusWriter:
             "reportingController": "triton-operator",
             "reportingInstance": self._instance,
             "action": "Reconcile",
-            "reason": outcome.reason,
-            "type": "Warning" if isinstance(outcome, Stalled) else "Normal",
-            "note": shorten(outcome.message, NOTE_LENGTH),
+            "reason": reason,
+            "type": "Warning" if warning else "Normal",
+            "note": shorten(message, NOTE_LENGTH),
             "regarding": {
                 "apiVersion": kind.api_version,
                 "kind": kind.kind,
@@ -91,6 +88,11 @@ class StatusWriter:
             await self._kube.create(EVENT, event)
         except KubeError as error:  # an Event is a courtesy; the status says the same
             log.debug("no Event: %s", error)
+
+
+def _about(resource: Resource) -> dict[str, object]:
+    kind = type(resource).KIND.kind
+    return about(kind, resource.namespace, resource.name, generation=resource.metadata.generation)
 
 
 def _turn(status: Object) -> object:

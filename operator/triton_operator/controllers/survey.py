@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 from engine_builder.contract import Snapshot
-from triton_operator.clients.kube import ENGINE, INFERENCE_MODEL, MODEL_REPOSITORY, POD, TRITON_SERVER
+from triton_operator.clients.kube import (
+    ENGINE,
+    INFERENCE_MODEL,
+    MODEL_REPOSITORY,
+    POD,
+    TRITON_SERVER,
+    Object,
+)
 from triton_operator.controllers.context import Context
 from triton_operator.controllers.converger import PodReport
 from triton_operator.controllers.volumes import tree_of, versions_in
-from triton_operator.plan import pods, publish, versions
-from triton_operator.plan.model_status import PodView, ServerView
+from triton_operator.plan import exclusion, pods, publish, triton_workload, versions
 from triton_operator.plan.outcome import Outcome, Ready, Stalled, Waiting
+from triton_operator.plan.publish import Published, Seen
+from triton_operator.plan.trial import is_trial, name_of
 from triton_operator.plan.versions import Outcomes
+from triton_operator.plan.views import PodView, ServerView, TrialView
 from triton_operator.resources.common import Resource
 from triton_operator.resources.engine import Engine
 from triton_operator.resources.inference_model import InferenceModel
@@ -124,8 +134,53 @@ def _view(ctx: Context, model: InferenceModel, ground: Ground, outcomes: Outcome
         builds=builds,
         in_tree=in_tree,
         wanted_pods=server.spec.replicas,
+        agreed=_is_told(ctx, ground, model),
         pods=tuple(_pod_view(ctx, server, report, model.triton_name) for report in reports),
+        trial=_trial_view(model, versions_in(tree, name_of(model.triton_name)), reports),
     )
+
+
+def published_of(ctx: Context, ground: Ground, model: InferenceModel) -> Published | None:
+    """Return what a server's tree must hold of a model."""
+    seen = seen_of(ctx, ground, model)
+    builds = versions.builds(
+        model,
+        repository_uid=ground.repository.metadata.uid,
+        store=ground.store,
+        outcomes=Outcomes(),
+        in_tree=seen.in_tree,
+    )
+    return publish.publish(model, publish.place(model, builds, seen), ground.store.engines)
+
+
+def _is_told(ctx: Context, ground: Ground, model: InferenceModel) -> bool:
+    """Tell whether the pods were told of what the model's spec says now."""
+    server = ground.server
+    made = published_of(ctx, ground, model)
+    assignment = ctx.fleet.assignment((server.namespace, server.name))
+    told = assignment.desired.get(model.triton_name) if assignment is not None else None
+    return told == (made.desired() if made is not None else None)
+
+
+def _trial_view(
+    model: InferenceModel, on_trial: Mapping[int, str], reports: Sequence[PodReport]
+) -> TrialView | None:
+    if not on_trial:
+        return None
+    number, engine = max(on_trial.items())
+    name = name_of(model.triton_name)
+    for report in reports:
+        if name in report.models:
+            found = report.models[name]
+            return TrialView(
+                number=number,
+                engine=engine,
+                pod=report.pod,
+                ready=number in found.ready and found.current,
+                trouble=found.trouble,
+                given_up=found.given_up,
+            )
+    return TrialView(number=number, engine=engine)
 
 
 def _pod_view(ctx: Context, server: TritonServer, report: PodReport, model: str) -> PodView:
@@ -135,20 +190,56 @@ def _pod_view(ctx: Context, server: TritonServer, report: PodReport, model: str)
         return PodView(name=report.pod, ready=frozenset(), current=False, silence="not ready")
     if found is None:
         return PodView(name=report.pod, ready=frozenset(), current=False, silence=report.trouble)
-    return PodView(name=report.pod, ready=found.ready, current=found.current, trouble=found.trouble)
+    return PodView(
+        name=report.pod,
+        ready=found.ready,
+        current=found.current,
+        trouble=found.trouble,
+        given_up=found.given_up,
+    )
 
 
-def confirmed(ctx: Context, server: TritonServer, model: str) -> frozenset[int]:
-    """Return the versions of a model that every running pod of a server answers for."""
+def seen_of(ctx: Context, ground: Ground, model: InferenceModel) -> Seen:
+    """Return what a server's tree and pods have of a model.
+
+    A pod that can't be asked confirms nothing and holds up nobody: it gets the tree when it answers.
+    """
+    server, store = ground.server, ground.store
+    tree = tree_of(store, server=server.name, release=ground.release)
+    in_tree = versions_in(tree, model.triton_name)
     reports = ctx.fleet.reports((server.namespace, server.name))
-    ready = [r.models[model].ready if model in r.models else frozenset[int]() for r in reports]
-    return frozenset.intersection(*ready) if ready else frozenset()
+    ready = [_ready(report, model.triton_name) for report in reports if report.loaded is not None]
+    nobody = not reports and not any(map(pods.may_serve, pods_of(ctx, server)))
+    return Seen(
+        in_tree={number: engine for number, engine in in_tree.items() if engine in store.engines},
+        on_trial=versions_in(tree, name_of(model.triton_name)),
+        confirmed=None if nobody else frozenset.intersection(*ready) if ready else frozenset(),
+        loaded=frozenset().union(*ready),
+    )
 
 
-def loaded(ctx: Context, server: TritonServer, model: str) -> frozenset[int]:
-    """Return the versions of a model that any running pod of a server has."""
-    reports = ctx.fleet.reports((server.namespace, server.name))
-    return frozenset(v for r in reports if model in r.models for v in r.models[model].ready)
+def _ready(report: PodReport, model: str) -> frozenset[int]:
+    return report.models[model].ready if model in report.models else frozenset()
+
+
+def pods_of(ctx: Context, server: TritonServer) -> list[Object]:
+    """Return the pods of a server."""
+    return ctx.cache.labelled(POD.kind, server.namespace, triton_workload.pod_labels(server))
+
+
+def served_by_pods(ctx: Context, server: TritonServer) -> dict[str, exclusion.Served]:
+    """Return by pod's name which models it answers for and which it failed to load."""
+    ready = {pod["metadata"]["name"] for pod in pods_of(ctx, server) if pods.is_ready(pod)}
+    return {
+        report.pod: exclusion.Served(
+            models=frozenset(name for name, found in report.models.items() if found.ready),
+            failed=frozenset(
+                name for name, found in report.models.items() if found.trouble and not is_trial(name)
+            ),
+        )
+        for report in ctx.fleet.reports((server.namespace, server.name))
+        if report.loaded is not None and report.pod in ready
+    }
 
 
 def _engine_outcome(engine: Engine) -> Outcome:

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 from collections.abc import Callable, Mapping
 
+from engine_builder import faults
 from engine_builder.contract import Snapshot, TreeManifest, TreeState
 from triton_operator.clients.keeper import Keeper
 
@@ -86,6 +87,8 @@ class Volumes:
             state = await keeper.put_tree(server, release, manifest)
         finally:
             self._writes[place] += 1
+        if state != tree_of(known, server=server, release=release):
+            faults.point("keeper.tree", server)
         latest = self._snapshots.get(place, known)
         others = tuple(t for t in latest.trees if (t.server, t.release) != (server, release))
         self._replace(place, dataclasses.replace(latest, trees=(*others, state)))

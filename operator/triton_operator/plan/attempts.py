@@ -26,6 +26,9 @@ LONGEST_BACKOFF_SECONDS = 300.0
 LONGEST_SOURCE_BACKOFF_SECONDS = 60.0
 """A source that isn't there yet is looked for this often: any order of apply works."""
 
+_MENDED_IN_PLACE = frozenset({Reason.SOURCE_NOT_FOUND.value, Reason.INVALID_SAMPLES.value})
+"""Faults that a user puts right without touching the spec: so they are tried again all the same."""
+
 RESULT_SECONDS = 60.0
 """A result may be seen so long after its Job has ended: NFS keeps a directory's listing for a minute."""
 
@@ -165,8 +168,9 @@ def _failed(job: Object, own_pods: Sequence[Object], *, now: datetime.datetime) 
     users_fault = report is not None and report.reason in USER_FAULTS
     attempt = attempt_of(job)
     retry = None
-    if not users_fault or reason == Reason.SOURCE_NOT_FOUND.value:
-        longest = LONGEST_SOURCE_BACKOFF_SECONDS if users_fault else LONGEST_BACKOFF_SECONDS
+    if not users_fault or reason in _MENDED_IN_PLACE:
+        missing = reason == Reason.SOURCE_NOT_FOUND.value
+        longest = LONGEST_SOURCE_BACKOFF_SECONDS if missing else LONGEST_BACKOFF_SECONDS
         ended = parse_time(failure.get("lastTransitionTime") or job["metadata"]["creationTimestamp"])
         retry = max(0.0, backoff(attempt, longest=longest) - (now - ended).total_seconds())
     return Failed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triton_operator.plan.outcome import Outcome, Ready, Stalled
+from triton_operator.plan.outcome import Outcome, Ready, Stalled, Suspended
 
 Condition = dict[str, Any]
 
@@ -25,7 +25,7 @@ def summarise(
     ready_before = str(before.get("Ready", {}).get("status", "Unknown"))
     verdicts = {
         "Ready": _ready_status(outcome, ready_before=ready_before),
-        "Reconciling": _status(not isinstance(outcome, Ready | Stalled)),
+        "Reconciling": _status(not isinstance(outcome, Ready | Stalled | Suspended)),
         "Stalled": _status(isinstance(outcome, Stalled)),
     }
     return [
@@ -40,6 +40,8 @@ def _ready_status(outcome: Outcome, *, ready_before: str) -> str:
     """Ready is Unknown from the first look until there is a first verdict."""
     if isinstance(outcome, Ready):
         return "True"
+    if isinstance(outcome, Suspended):
+        return ready_before
     if isinstance(outcome, Stalled):
         return "False"
     return "Unknown" if ready_before == "Unknown" else "False"

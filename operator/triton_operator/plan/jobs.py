@@ -1,4 +1,4 @@
-"""Jobs: one per attempt at an engine, or at the digest of a source. Created once, never changed."""
+"""Jobs: one per attempt at an engine, at a source's digest, or at samples. Created once, never changed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from triton_operator.plan import names, podspec, uri
 from triton_operator.plan.podspec import Images, Manifest
+from triton_operator.plan.samples import Entry
 from triton_operator.resources.common import Resource
 from triton_operator.resources.engine import Engine
 from triton_operator.resources.inference_model import InferenceModel
-from triton_operator.resources.model_repository import PrepareSettings
+from triton_operator.resources.model_repository import ModelRepository, PrepareSettings
 from triton_operator.resources.version import Version
 
 
@@ -28,23 +29,9 @@ def prepare(
         f"--sha256={engine.spec.source.sha256}",
         "--staging-uid=$(POD_UID)",
     ]
-    volumes = [
-        podspec.claim_volume("source", source.claim, read_only=True),
-        podspec.claim_volume("repository", claim, read_only=False),
-    ]
-    mounts = [
-        podspec.mount("source", podspec.SOURCE_MOUNT, read_only=True),
-        podspec.mount("repository", podspec.REPOSITORY_MOUNT, read_only=False),
-    ]
     labels = names.labels("prepare", engine=engine.metadata.name)
-    return _job(
-        engine,
-        base=engine.metadata.name,
-        attempt=attempt,
-        labels=labels,
-        pod=_pod(arguments, volumes=volumes, mounts=mounts, settings=settings, images=images),
-        settings=settings,
-    )
+    pod = _pod(arguments, source=source.claim, repository=claim, settings=settings, images=images)
+    return _job(engine, base=engine.metadata.name, attempt=attempt, labels=labels, pod=pod, settings=settings)
 
 
 def resolve(
@@ -59,14 +46,40 @@ def resolve(
         f"--source-root={podspec.SOURCE_MOUNT}",
     ]
     labels = {**names.labels("resolve"), names.RESOLVE: base}
-    pod = _pod(
-        arguments,
-        volumes=[podspec.claim_volume("source", source.claim, read_only=True)],
-        mounts=[podspec.mount("source", podspec.SOURCE_MOUNT, read_only=True)],
-        settings=settings,
-        images=images,
-    )
+    pod = _pod(arguments, source=source.claim, repository=None, settings=settings, images=images)
     return _job(model, base=base, attempt=attempt, labels=labels, pod=pod, settings=settings)
+
+
+def reference(
+    *,
+    model: InferenceModel,
+    engine: str,
+    entry: Entry,
+    attempt: int,
+    repository: ModelRepository,
+    images: Images,
+) -> Manifest:
+    """Return the Job that puts the model's own samples into the store, with an engine's answers.
+
+    The model must name samples.
+    """
+    samples, settings = model.spec.check.samples, repository.spec.prepare
+    if samples is None:
+        raise ValueError(f"InferenceModel {model.name} names no samples")
+    arguments = [
+        "reference",
+        f"--repository={podspec.REPOSITORY_MOUNT}",
+        f"--engine={engine}",
+        f"--entry={entry.name}",
+        f"--key={entry.key}",
+        f"--source={podspec.literal(samples.uri)}",
+        f"--source-root={podspec.SOURCE_MOUNT}",
+        *([f"--sha256={samples.sha256}"] if samples.sha256 is not None else []),
+        "--staging-uid=$(POD_UID)",
+    ]
+    source = uri.parse(samples.uri).claim
+    pod = _pod(arguments, source=source, repository=repository.claim_name, settings=settings, images=images)
+    return _job(model, base=entry.name, attempt=attempt, labels=entry.labels, pod=pod, settings=settings)
 
 
 def _job(
@@ -94,13 +107,14 @@ def _job(
 
 
 def _pod(
-    arguments: list[str],
-    *,
-    volumes: list[Manifest],
-    mounts: list[Manifest],
-    settings: PrepareSettings,
-    images: Images,
+    arguments: list[str], *, source: str, repository: str | None, settings: PrepareSettings, images: Images
 ) -> Manifest:
+    """Return a pod that reads the claim of a source, and writes to that of a repository if given."""
+    volumes = [podspec.claim_volume("source", source, read_only=True)]
+    mounts = [podspec.mount("source", podspec.SOURCE_MOUNT, read_only=True)]
+    if repository is not None:
+        volumes.append(podspec.claim_volume("repository", repository, read_only=False))
+        mounts.append(podspec.mount("repository", podspec.REPOSITORY_MOUNT, read_only=False))
     pod = podspec.base_pod(pull_secrets=images.pull_secrets, placement=settings)
     container = {
         "name": "engine-builder",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 
-from triton_operator.plan import versions
+from engine_builder.contract import Reason
+from triton_operator.plan import verdicts, versions
 from triton_operator.plan.conditions import shorten
 from triton_operator.plan.outcome import Outcome, Ready, Stalled, Waiting, earliest, worst
+from triton_operator.plan.trial import name_of
 from triton_operator.plan.versions import Build
-from triton_operator.resources.inference_model import CheckStatus, InferenceModel
+from triton_operator.plan.views import PodView, ServerView, TrialView
+from triton_operator.resources.inference_model import InferenceModel
 from triton_operator.resources.version import Version, VersionState, VersionStatus
 
 VERSION_MESSAGE_LENGTH = 512
@@ -20,38 +24,10 @@ MOST_REMEMBERED = 500
 WAITING_SECONDS = 30.0
 """What waits behind something that is stalled is looked at again after so long."""
 
+CHECK_AGAIN_SECONDS = 2.0
+"""After so long a check that got no answer is tried again."""
+
 _NOT_LOOKED_AT = Waiting("Reconciling", "not looked at yet")
-
-
-@dataclasses.dataclass(frozen=True)
-class PodView:
-    """What one pod does with a model: versions that answer, or what is in the way.
-
-    `current` tells whether it runs the configuration that the tree has, `silence` why the pod
-    can't be asked.
-    """
-
-    name: str
-    ready: frozenset[int]
-    current: bool = True
-    trouble: str = ""
-    silence: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class ServerView:
-    """What one server does with a model. `refusal` says why it does nothing with it."""
-
-    name: str
-    refusal: Outcome | None = None
-    builds: tuple[Build, ...] = ()
-    in_tree: Mapping[int, str] = dataclasses.field(default_factory=dict)
-    wanted_pods: int = 0
-    pods: tuple[PodView, ...] = ()
-
-    def ready_pods(self, number: int) -> int:
-        """Return on how many pods a version answers."""
-        return sum(number in pod.ready for pod in self.pods)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,40 +39,46 @@ class ModelVerdict:
     serving: tuple[int, ...]
 
 
-def verdict(
-    model: InferenceModel, views: Sequence[ServerView], *, kept_engines: Collection[str]
-) -> ModelVerdict:
-    """Return the status of a model; `kept_engines` are those whose versions are remembered."""
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+    """What a verdict rests on besides model and servers.
+
+    `kept_engines` are those whose versions are remembered; `samples` says why the user's samples
+    can't be compared with yet, `fault` what is wrong with the spec; `now` is the time.
+    """
+
+    kept_engines: Collection[str]
+    now: datetime.datetime
+    samples: Outcome | None = None
+    fault: Stalled | None = None
+
+
+def verdict(model: InferenceModel, views: Sequence[ServerView], surroundings: Surroundings) -> ModelVerdict:
+    """Return the status of a model."""
     listed = sorted(model.spec.versions, key=lambda version: version.number)
-    found = {v.number: [_on_server(model, v.number, view) for view in views] for v in listed}
+    found = {
+        v.number: [_on_server(model, v.number, view, surroundings.samples) for view in views] for v in listed
+    }
     outcomes = {number: worst(each) or _NOT_LOOKED_AT for number, each in found.items()}
-    entries = [_entry(model, version, views, outcomes[version.number]) for version in listed]
-    entries += _removed(model, views, kept_engines)
+    entries = [
+        _entry(model, version, views, outcomes[version.number], surroundings.now) for version in listed
+    ]
+    entries += _removed(model, views, surroundings.kept_engines)
     numbers = sorted({*outcomes, *(number for view in views for number in view.in_tree)})
     serving = tuple(number for number in numbers if _is_served(number, views))
+    overall = _overall(model, outcomes, views, everything=list(itertools.chain(*found.values())))
+    if surroundings.fault is not None and not isinstance(overall, Stalled):
+        overall = surroundings.fault
     return ModelVerdict(
-        outcome=_overall(model, outcomes, views, everything=list(itertools.chain(*found.values()))),
+        outcome=_with_those_that_serve(
+            overall, [n for n in serving if not isinstance(outcomes.get(n), Stalled)]
+        ),
         versions=tuple(sorted(entries, key=lambda entry: entry.number)),
         serving=serving,
     )
 
 
-def unchecked(model: InferenceModel, view: ServerView) -> list[tuple[int, str, str]]:
-    """Return what the keeper should check now: (number, engine, pod) of versions that answer."""
-    wanted = []
-    for number, engine in sorted(view.in_tree.items()):
-        pods = [pod.name for pod in view.pods if number in pod.ready]
-        listed = any(b.number == number and b.engine and b.engine.name == engine for b in view.builds)
-        if listed and pods and not _is_checked(model, number, engine):
-            wanted.append((number, engine, min(pods)))
-    return wanted
-
-
-def _is_checked(model: InferenceModel, number: int, engine: str) -> bool:
-    return versions.check_of(model, number, engine) is not None
-
-
-def _on_server(model: InferenceModel, number: int, view: ServerView) -> Outcome:
+def _on_server(model: InferenceModel, number: int, view: ServerView, samples: Outcome | None) -> Outcome:
     if view.refusal is not None:
         return view.refusal
     build = next((build for build in view.builds if build.number == number), None)
@@ -109,34 +91,81 @@ def _on_server(model: InferenceModel, number: int, view: ServerView) -> Outcome:
     if failed is not None:
         return failed
     if view.in_tree.get(number) != engine:
+        return _before_the_tree(model, number, engine, view, samples)
+    return _on_pods(model, number, engine, view, samples)
+
+
+def _before_the_tree(
+    model: InferenceModel, number: int, engine: str, view: ServerView, samples: Outcome | None
+) -> Outcome:
+    trial = view.trial
+    if trial is None or versions.is_passed(model, number, engine):
         return Waiting("Publishing", f"about to appear in the tree of TritonServer {view.name}")
-    return _on_pods(model, number, engine, view)
+    if trial.number != number:
+        return Waiting("Queued", f"to be tried after version {trial.number}")
+    return _on_trial(model, view, trial, samples)
 
 
-def _on_pods(model: InferenceModel, number: int, engine: str, view: ServerView) -> Outcome:
-    ready = view.ready_pods(number)
-    troubles = [
-        f"pod {pod.name}: {pod.trouble}" for pod in view.pods if number not in pod.ready and pod.trouble
-    ]
-    if troubles:
+def _on_trial(model: InferenceModel, view: ServerView, trial: TrialView, samples: Outcome | None) -> Outcome:
+    name = name_of(model.triton_name)
+    if not trial.pod:
         return Waiting(
-            "LoadFailed", f"{ready}/{view.wanted_pods} pods of {view.name}; {'; '.join(troubles[:3])}"
+            "Queued", f"to be tried as {name} as soon as TritonServer {view.name} has a pod for it"
         )
-    if ready < view.wanted_pods:
-        silent = [f"; pod {pod.name}: {pod.silence}" for pod in view.pods if pod.silence]
-        message = f"loaded on {ready}/{view.wanted_pods} pods of TritonServer {view.name}"
-        return Waiting("Loading", message + "".join(silent[:3]))
+    if trial.trouble:
+        return Waiting("LoadFailed", f"{name} on pod {trial.pod}: {trial.trouble}")
+    if not trial.ready:
+        return Waiting("Trying", f"being loaded as {name} on pod {trial.pod}")
+    if samples is not None:
+        return samples
+    message = f"comparing the answers of {name} on pod {trial.pod} with the source's"
+    return Waiting("Checking", message, after=CHECK_AGAIN_SECONDS)
+
+
+def _on_pods(
+    model: InferenceModel, number: int, engine: str, view: ServerView, samples: Outcome | None
+) -> Outcome:
+    if not view.agreed:
+        return Waiting("Publishing", f"TritonServer {view.name} is about to tell its pods of the change")
+    lacking = [pod for pod in view.pods if number not in pod.ready or not pod.current]
+    ready = view.ready_pods(number)
     current = sum(pod.current for pod in view.pods if number in pod.ready)
+    loaded = f"loaded on {ready}/{view.wanted_pods} pods of TritonServer {view.name}"
+    if ready < view.wanted_pods:
+        return _not_yet(lacking, "Loading", loaded)
     if current < view.wanted_pods:
-        message = f"{current}/{view.wanted_pods} pods of TritonServer {view.name} run the new configuration"
-        return Waiting("Reloading", message)
-    if view.wanted_pods and not _is_checked(model, number, engine):
-        return Waiting("Checking", f"comparing the answers of TritonServer {view.name} with the source's")
-    return Ready("Served", f"loaded on {ready}/{view.wanted_pods} pods of TritonServer {view.name}")
+        return _not_yet(lacking, "Reloading", f"{loaded}, {current} with the new configuration")
+    if view.wanted_pods and not verdicts.is_checked(model, number, engine):
+        message = f"comparing the answers of TritonServer {view.name} with the source's"
+        return samples or Waiting("Checking", message, after=CHECK_AGAIN_SECONDS)
+    return Ready("Served", loaded)
+
+
+def _not_yet(lacking: Sequence[PodView], reason: str, so_far: str) -> Outcome:
+    """Say what keeps a version from all pods, and whether it is still being tried."""
+    troubled = [pod for pod in lacking if pod.trouble]
+    if troubled:
+        troubles = "; ".join(f"pod {pod.name}: {pod.trouble}" for pod in troubled[:3])
+        kind = Stalled if all(pod.given_up for pod in troubled) else Waiting
+        return kind("LoadFailed", f"{so_far}; {troubles}")
+    silent = [f"; pod {pod.name}: {pod.silence}" for pod in lacking if pod.silence]
+    return Waiting(reason, so_far + "".join(silent[:3]))
+
+
+def _with_those_that_serve(outcome: Outcome, serving: Sequence[int]) -> Outcome:
+    if isinstance(outcome, Ready) or not serving:
+        return outcome
+    noun = "version" if len(serving) == 1 else "versions"
+    message = f"{outcome.message}; {noun} {', '.join(map(str, serving))} served meanwhile"
+    return dataclasses.replace(outcome, message=message)
 
 
 def _entry(
-    model: InferenceModel, version: Version, views: Sequence[ServerView], outcome: Outcome
+    model: InferenceModel,
+    version: Version,
+    views: Sequence[ServerView],
+    outcome: Outcome,
+    now: datetime.datetime,
 ) -> VersionStatus:
     number = version.number
     before = model.status.version(number)
@@ -160,7 +189,22 @@ def _entry(
         reason=outcome.reason,
         message=shorten(outcome.message, VERSION_MESSAGE_LENGTH),
         check=check,
+        served_since=_served_since(number, before, views, now),
     )
+
+
+def _served_since(
+    number: int, before: VersionStatus | None, views: Sequence[ServerView], now: datetime.datetime
+) -> datetime.datetime | None:
+    """Return since when a version is promoted and was once served by all pods.
+
+    What a tree holds without a word about it in the status, as after its loss, is no news either.
+    """
+    if not any(number in view.in_tree for view in views):
+        return None
+    if before is not None and before.served_since is not None:
+        return before.served_since
+    return now.replace(microsecond=0) if before is None or _is_served(number, views) else None
 
 
 def _still_served(
@@ -181,6 +225,8 @@ def _state(
         return VersionState.FAILED
     if serving:
         return VersionState.PROMOTED
+    if any(view.trial is not None and view.trial.number == number for view in views):
+        return VersionState.CANDIDATE
     if found and all(build.is_ready for build in found):
         return VersionState.BUILT
     if any(build.engine for build in found):
@@ -214,6 +260,10 @@ def _removed(
         )
         pods = _pods(entry.number, views) if retiring else None
         changes = {"state": state, "reason": reason, "message": message, "pods": pods}
+        if not retiring:
+            changes["served_since"] = None
+        if entry.check is not None and entry.check.reason != Reason.SUCCEEDED.value:
+            changes["check"] = None  # listed again, it is tried again
         remembered.append(entry.model_copy(update=changes))
     return sorted(remembered, key=lambda entry: entry.number)[-MOST_REMEMBERED:]
 
@@ -245,12 +295,3 @@ def _overall(
         waits = any(isinstance(outcome, Waiting) for outcome in everything)
         return Stalled(top.reason, message, after=after or (WAITING_SECONDS if waits else None))
     return Waiting(top.reason, message, after=after)
-
-
-def with_check(model: InferenceModel, number: int, check: CheckStatus) -> tuple[VersionStatus, ...]:
-    """Return the status entries with the result of a check; an entry that was lost is made anew."""
-    before = model.status.version(number) or VersionStatus(
-        number=number, state=VersionState.PROMOTED, engines=(check.engine,)
-    )
-    others = tuple(entry for entry in model.status.versions if entry.number != number)
-    return (*others, before.model_copy(update={"check": check}))

@@ -25,6 +25,8 @@ RELEASE = f"{GROUP}/release"
 RESOLVE = f"{GROUP}/resolve"
 ATTEMPT = f"{GROUP}/attempt"
 GENERATION = f"{GROUP}/generation"
+SERVING = f"{GROUP}/serving"
+"""`true` on a pod that Services may send requests to; every Triton pod starts with it."""
 
 SELECT_OURS = f"{MANAGED_BY}={MANAGER}"
 

@@ -3,7 +3,8 @@
 Outcome
 ├── Ready      everything that the spec asks for is there
 ├── Waiting    on its way, or waiting for something that appears by itself
-└── Stalled    a user must act
+├── Stalled    a user must act
+└── Suspended  a user wants it left alone
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ class Stalled(Outcome):
     """No progress until a user acts; `after` lets a slow retry notice that somebody did."""
 
     after: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Suspended(Outcome):
+    """Nothing is done until the user says so; what was Ready stays so."""
 
 
 class OutcomeError(Exception):

@@ -5,13 +5,39 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from engine_builder.contract import ModelTree, Signature, TreeManifest
+from engine_builder.contract import ModelTree, StoreManifest, TreeManifest
 from triton_operator.plan import model_config, versions
 from triton_operator.plan.converge import DesiredModel
 from triton_operator.plan.outcome import Outcome, Stalled
+from triton_operator.plan.trial import name_of
 from triton_operator.plan.versions import Build
 from triton_operator.resources.inference_model import InferenceModel
 from triton_operator.resources.triton_server import TritonServer
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A model's new version as a candidate: under a name of its own, on one pod."""
+
+    name: str
+    number: int
+    engine: str
+    config: model_config.CandidateConfig
+
+    def tree(self) -> ModelTree:
+        """Return what the keeper writes: no version is selected, so no pod loads it at its start."""
+        return ModelTree(
+            name=self.name, config=self.config.tree_text, versions={str(self.number): self.engine}
+        )
+
+    def desired(self) -> DesiredModel:
+        """Return what the pod must serve that tries it."""
+        return DesiredModel(
+            config=self.config.load_text,
+            fingerprint=self.config.fingerprint,
+            versions=frozenset({self.number}),
+            trial=True,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +47,13 @@ class Published:
     name: str
     engines: Mapping[int, str]
     config: model_config.ModelConfig
+    trial: Trial | None = None
 
-    def tree(self) -> ModelTree:
+    def trees(self) -> tuple[ModelTree, ...]:
         """Return what the keeper writes."""
         numbers = {str(number): engine for number, engine in sorted(self.engines.items())}
-        return ModelTree(name=self.name, config=self.config.text, versions=numbers)
+        own = ModelTree(name=self.name, config=self.config.text, versions=numbers, files=self.config.files)
+        return (own, self.trial.tree()) if self.trial is not None else (own,)
 
     def desired(self) -> DesiredModel:
         """Return what every pod must serve."""
@@ -36,44 +64,102 @@ class Published:
         )
 
 
-def engines_of(
-    model: InferenceModel,
-    found: Iterable[Build],
-    *,
-    in_tree: Mapping[int, str],
-    confirmed: frozenset[int],
-    loaded: frozenset[int],
-) -> dict[int, str]:
-    """Return the versions (number → engine) that a tree must hold of a model.
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What a server's tree and pods have of a model, as number → engine and as numbers.
+
+    `on_trial` is what the tree has as candidate. `confirmed` answer on every pod that can be asked,
+    and None says that there is no pod; `loaded` are on any pod.
+    """
+
+    in_tree: Mapping[int, str]
+    on_trial: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    confirmed: frozenset[int] | None = frozenset()
+    loaded: frozenset[int] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """The versions (number → engine) that a tree must hold of a model, and the one on trial."""
+
+    engines: Mapping[int, str]
+    trial: tuple[int, str] | None = None
+
+
+def place(model: InferenceModel, found: Iterable[Build], seen: Seen) -> Placement:
+    """Return what a tree must hold of a model.
+
+    A new version is tried as candidate first, one at a time; where nothing of the model serves there
+    is nobody to protect, and the lowest goes in at once.
 
     Never a gap: what the tree holds and the spec no longer lists stays until all that the
-    spec lists is confirmed on every pod. Versions with wrong answers leave at once, and so
+    spec lists is confirmed on every pod. Versions that failed leave at once, and so
     does what a former model of the same name has left. Its numbers can mean something else
     only when no pod has them `loaded` any more: Triton doesn't notice that a link has changed.
     """
     found = tuple(found)
-    current = versions.own(model, found, in_tree)
+    current = versions.own(model, found, seen.in_tree)
     candidates = {*current.items(), *((b.number, str(b.engine.name)) for b in found if b.engine)}
     failed = {number for number, engine in candidates if versions.failed_check(model, number, engine)}
     good = {b.number: str(b.engine.name) for b in found if b.engine and b.is_ready and b.number not in failed}
-    good = {n: e for n, e in good.items() if n in current or n not in loaded | in_tree.keys()}
-    if {b.number for b in found} <= confirmed & good.keys():
-        return good
-    kept = {n: e for n, e in current.items() if n not in good and n not in failed}
-    return kept | good
+    good = {n: e for n, e in good.items() if n in current or n not in seen.loaded | seen.in_tree.keys()}
+    trusted = {n: e for n, e in good.items() if n in current or versions.is_passed(model, n, e)}
+    if good and not trusted and not current.keys() - failed:
+        trusted = {min(good): good[min(good)]}
+    trial = _trial({n: e for n, e in good.items() if n not in trusted}, seen)
+    confirmed = trusted.keys() if seen.confirmed is None else seen.confirmed & trusted.keys()
+    if {b.number for b in found} <= confirmed:
+        return Placement(trusted, trial)
+    kept = {n: e for n, e in current.items() if n not in trusted and n not in failed}
+    return Placement(kept | trusted, trial)
 
 
-def publish(model: InferenceModel, engines: Mapping[int, str], signature: Signature) -> Published:
-    """Return a model as it stands in a tree."""
-    name = model.triton_name
-    config = model_config.render(name=name, spec=model.spec, signature=signature, versions=engines)
-    return Published(name=name, engines=engines, config=config)
+def _trial(untried: Mapping[int, str], seen: Seen) -> tuple[int, str] | None:
+    """Return the lowest version to try, unless its number is on trial with another engine already."""
+    for number, engine in sorted(untried.items()):
+        return (number, engine) if seen.on_trial.get(number, engine) == engine else None
+    return None
+
+
+def publish(
+    model: InferenceModel, placement: Placement, store: Mapping[str, StoreManifest]
+) -> Published | None:
+    """Return a model as it stands in a tree, or None when nothing of it does."""
+    if not placement.engines:
+        return None
+    newest = store[placement.engines[max(placement.engines)]]
+    config = model_config.render(
+        name=model.triton_name,
+        spec=model.spec,
+        signature=newest.signature,
+        versions=placement.engines,
+        sample_shapes=newest.sample_shapes,
+    )
+    return Published(
+        name=model.triton_name,
+        engines=placement.engines,
+        config=config,
+        trial=_published_trial(model, placement.trial, store),
+    )
+
+
+def _published_trial(
+    model: InferenceModel, trial: tuple[int, str] | None, store: Mapping[str, StoreManifest]
+) -> Trial | None:
+    if trial is None:
+        return None
+    number, engine = trial
+    name = name_of(model.triton_name)
+    config = model_config.candidate(
+        name=name, spec=model.spec, signature=store[engine].signature, version=number
+    )
+    return Trial(name=name, number=number, engine=engine, config=config)
 
 
 def manifest(models: Iterable[Published], *, kept: Iterable[str]) -> TreeManifest:
-    """Return what the keeper must make the tree equal to; `kept` models go when pods have unloaded them."""
-    ordered = sorted(models, key=lambda model: model.name)
-    return TreeManifest(models=tuple(model.tree() for model in ordered), kept=tuple(sorted(kept)))
+    """Return what the keeper must make the tree equal to; `kept` models are left as they lie."""
+    trees = (tree for model in models for tree in model.trees())
+    return TreeManifest(models=tuple(sorted(trees, key=lambda tree: tree.name)), kept=tuple(sorted(kept)))
 
 
 def refusal(model: InferenceModel, server: TritonServer, rivals: Iterable[InferenceModel]) -> Outcome | None:

@@ -1,18 +1,19 @@
-"""What stands for a TritonServer in the cluster: its Deployment and its Services."""
+"""What stands for a TritonServer in the cluster: its Deployment, its Services and its disruption budget."""
 
 from __future__ import annotations
 
 from triton_operator.plan import names, podspec
 from triton_operator.plan.keeper_workload import KEY_FIELD
 from triton_operator.plan.podspec import Manifest
+from triton_operator.resources.lifecycle import Shutdown
+from triton_operator.resources.pods import CONTROL_KEY_VARIABLE, POD_NAME_VARIABLE
 from triton_operator.resources.triton_server import TritonServer
 
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
 CONTAINER = "triton"
-LEAVE_SECONDS, EXIT_SECONDS, GRACE_SECONDS = 5, 20, 30
-"""When a pod ends: how long it still answers, so that Services forget it first; how long Triton then
-waits for requests in flight; and how long Kubernetes waits for both."""
-CONTROL_PROTOCOL = "model-repository,model-config:triton-operator-key=$(TRITON_CONTROL_KEY)"
+SPARE_SECONDS = 5
+"""How long Kubernetes waits beyond all that a pod which ends may take."""
+CONTROL_PROTOCOL = f"model-repository,model-config:triton-operator-key=$({CONTROL_KEY_VARIABLE})"
 
 
 def pod_labels(server: TritonServer) -> dict[str, str]:
@@ -34,9 +35,10 @@ def deployment(server: TritonServer, *, release: str, claim: str, secret: str, r
         "metadata": podspec.metadata(names.deployment_of_server(server.metadata.name), server, labels),
         "spec": {
             "replicas": replicas,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": server.spec.update.to_manifest()},
             "selector": {"matchLabels": labels},
             "template": {
-                "metadata": {"labels": {**labels, names.RELEASE: release}},
+                "metadata": {"labels": {**labels, names.RELEASE: release, names.SERVING: "true"}},
                 "spec": _pod(server, release=release, claim=claim, secret=secret),
             },
         },
@@ -51,6 +53,22 @@ def services(server: TritonServer) -> list[Manifest]:
     ]
 
 
+def disruption_budget(server: TritonServer) -> Manifest:
+    """Return what holds up drains that would take too many of a server's pods at once."""
+    labels = pod_labels(server)
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": podspec.metadata(names.deployment_of_server(server.metadata.name), server, labels),
+        "spec": {
+            **server.spec.disruption.to_manifest(),
+            "selector": {"matchLabels": labels},
+            # A pod that isn't ready serves nobody; by default it would hold up a drain for ever.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
+    }
+
+
 def _service(server: TritonServer, name: str, more: Manifest) -> Manifest:
     labels = pod_labels(server)
     ports = [
@@ -62,7 +80,7 @@ def _service(server: TritonServer, name: str, more: Manifest) -> Manifest:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": podspec.metadata(name, server, labels),
-        "spec": {"selector": labels, "ports": ports, **more},
+        "spec": {"selector": {**labels, names.SERVING: "true"}, "ports": ports, **more},
     }
 
 
@@ -77,7 +95,7 @@ def _pod(server: TritonServer, *, release: str, claim: str, secret: str) -> Mani
         "labelSelector": {"matchLabels": pod_labels(server)},
     }
     return pod | {
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": _grace_seconds(spec.shutdown),
         "topologySpreadConstraints": [spread],
         "containers": [_container(server, release=release, secret=secret)],
         "volumes": [
@@ -97,7 +115,8 @@ def _container(server: TritonServer, *, release: str, secret: str) -> Manifest:
         "command": ["tritonserver"],
         "args": _arguments(server, release=release),
         "env": [
-            {"name": "TRITON_CONTROL_KEY", "valueFrom": key},
+            {"name": CONTROL_KEY_VARIABLE, "valueFrom": key},
+            {"name": POD_NAME_VARIABLE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             *({"name": each.name, "value": podspec.literal(each.value)} for each in spec.env),
         ],
         "ports": [
@@ -109,7 +128,6 @@ def _container(server: TritonServer, *, release: str, secret: str) -> Manifest:
         "startupProbe": _probe("/v2/health/live", period=1, failures=3600),
         "readinessProbe": _probe("/v2/health/ready", period=2, failures=2),
         "livenessProbe": _probe("/v2/health/live", period=10, failures=6),
-        "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_SECONDS}}},
         "securityContext": podspec.CONTAINER_SECURITY,
         "volumeMounts": [
             podspec.mount("repository", podspec.REPOSITORY_MOUNT, read_only=True),
@@ -117,6 +135,8 @@ def _container(server: TritonServer, *, release: str, secret: str) -> Manifest:
             podspec.mount("shm", "/dev/shm", read_only=False),  # noqa: S108 - in the pod
         ],
     }
+    if spec.shutdown.leave_seconds:  # not every Kubernetes takes a sleep of 0 s
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": spec.shutdown.leave_seconds}}}
     if spec.image_pull_policy is not None:
         container["imagePullPolicy"] = spec.image_pull_policy.value
     if spec.resources is not None:
@@ -127,19 +147,36 @@ def _container(server: TritonServer, *, release: str, secret: str) -> Manifest:
 def _arguments(server: TritonServer, *, release: str) -> list[str]:
     tree = f"{podspec.REPOSITORY_MOUNT}/servers/{server.metadata.name}/{release}"
     return [
+        # Triton answers it as its name: an IP address may be another pod's by now.
+        f"--id=$({POD_NAME_VARIABLE})",
         f"--model-repository={tree}",
         "--model-control-mode=explicit",
         "--load-model=*",
         "--exit-on-error=false",
         # The configuration is always complete; completing it costs a look into every model.
         "--disable-auto-complete-config",
-        f"--exit-timeout-secs={EXIT_SECONDS}",
+        f"--exit-timeout-secs={server.spec.shutdown.exit_timeout_seconds}",
+        *_connection_age(server.spec.shutdown),
         # One model that fails must not take the pod, and all the others, out of the Service.
         "--strict-readiness=false",
         f"--grpc-restricted-protocol={CONTROL_PROTOCOL}",
         f"--http-restricted-api={CONTROL_PROTOCOL}",
         *server.spec.args,
     ]
+
+
+def _connection_age(shutdown: Shutdown) -> list[str]:
+    """Return the argument that makes gRPC clients look for another pod while this one still answers.
+
+    Triton never asks a client to leave, and gRPC adds up to a tenth at random.
+    """
+    if not shutdown.leave_seconds:
+        return []
+    return [f"--grpc-max-connection-age={shutdown.leave_seconds * 1000 * 2 // 3}"]
+
+
+def _grace_seconds(shutdown: Shutdown) -> int:
+    return shutdown.leave_seconds + shutdown.exit_timeout_seconds + SPARE_SECONDS
 
 
 def _probe(path: str, *, period: int, failures: int) -> Manifest:

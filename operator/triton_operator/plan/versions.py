@@ -206,20 +206,39 @@ def own(model: InferenceModel, found: Collection[Build], in_tree: Mapping[int, s
     return {n: e for n, e in in_tree.items() if n in unknown or (n, e) in needed | remembered}
 
 
-def check_of(model: InferenceModel, number: int, engine: str) -> CheckStatus | None:
-    """Return the check that speaks for an engine, as long as neither it nor the limit changed.
+def judged_under(model: InferenceModel) -> str:
+    """Return what a verdict depends on besides engine and limit: the user's samples, and the serving."""
+    samples = model.spec.check.samples
+    own = names.digest(samples.to_manifest() if samples is not None else None)[:8]
+    return f"{own}-{names.digest(model.spec.serving.to_manifest())[:8]}"
 
-    Engines of one version in several repositories have the same content: one check is for all.
+
+def check_of(model: InferenceModel, number: int, engine: str) -> CheckStatus | None:
+    """Return the check that speaks for an engine, as long as what it was held against didn't change.
+
+    Engines of one version in several repositories have the same content: one check is for all. A
+    version that failed is tried again when the serving changes; one that passed is trusted then.
     """
     entry = model.status.version(number)
     check = entry.check if entry is not None else None
     if entry is None or check is None or check.minimum_cosine != model.spec.check.minimum_cosine:
         return None
+    if check.config is not None:
+        same = judged_under(model)
+        passed = check.reason == Reason.SUCCEEDED.value
+        if check.config != same and (not passed or check.config.split("-")[0] != same.split("-")[0]):
+            return None
     return check if check.engine == engine or {check.engine, engine} <= {*entry.engines} else None
 
 
+def is_passed(model: InferenceModel, number: int, engine: str) -> bool:
+    """Tell whether a version's answers were found right."""
+    check = check_of(model, number, engine)
+    return check is not None and check.reason == Reason.SUCCEEDED.value
+
+
 def failed_check(model: InferenceModel, number: int, engine: str) -> Stalled | None:
-    """Return why a version's answers were found wrong."""
+    """Return why a version is left out: its answers were found wrong, or pods can't load it."""
     check = check_of(model, number, engine)
     if check is None or check.reason == Reason.SUCCEEDED.value:
         return None

@@ -1,12 +1,14 @@
 """InferenceModel: a model, its versions, and how Triton serves them."""
 
+from collections.abc import Collection
 from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
 from triton_operator.resources.common import Model, Resource, Status
-from triton_operator.resources.scalars import DnsLabel
+from triton_operator.resources.scalars import DnsLabel, Timestamp
 from triton_operator.resources.schema import (
+    LIST_ATOMIC,
     LIST_SET,
     Column,
     Kind,
@@ -16,16 +18,18 @@ from triton_operator.resources.schema import (
     ready_columns,
     rules,
 )
-from triton_operator.resources.serving import Check, Serving
+from triton_operator.resources.serving import Check, Samples, Serving
 from triton_operator.resources.version import Backend, CheckStatus, Version, VersionState, VersionStatus
 
 __all__ = [
     "Backend",
     "Check",
     "CheckStatus",
+    "HistoryEntry",
     "InferenceModel",
     "InferenceModelSpec",
     "InferenceModelStatus",
+    "Samples",
     "Serving",
     "Version",
     "VersionState",
@@ -111,23 +115,45 @@ class InferenceModelSpec(Model):
     )
     serving: Serving = Field(
         default_factory=Serving,
-        description="How Triton serves all versions: batching, instances, parameters. Changing it builds "
-        "nothing.",
+        description="How Triton serves all versions: batching, instances, parameters, warm-up, labels. "
+        "Changing it builds nothing.",
     )
     check: Check = Field(
         default_factory=Check, description="When the answers of a new version count as right."
     )
+    suspend: bool = Field(
+        default=False,
+        description="Leaves the model as it is: what is served stays served, also by pods that start, and "
+        "nothing is built, checked, loaded or unloaded until this is false again. Default: false.",
+    )
 
-    @property
-    def max_batch_size(self) -> int:
-        """Return the batch size that Triton is told: the one asked for, else the smallest build's."""
+    def max_batch_size(self, numbers: Collection[int]) -> int:
+        """Return the batch size that Triton is told: the one asked for, else the smallest build's.
+
+        Only versions of these numbers count: one that is not served yet must not reload the others.
+        """
         if self.serving.max_batch_size is not None:
             return self.serving.max_batch_size
-        return min(version.build.max_batch_size for version in self.versions)
+        served = [version for version in self.versions if version.number in numbers]
+        return min(version.build.max_batch_size for version in served or self.versions)
 
     def version(self, number: int) -> Version | None:
         """Return the version of a number, if the spec lists it."""
         return next((version for version in self.versions if version.number == number), None)
+
+
+class HistoryEntry(Model):
+    """Something that happened to the model; an Event said the same."""
+
+    time: Timestamp = Field(description="When it happened. Example: 2026-07-01T12:00:00Z")
+    version: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        description="Number of the version it happened to; none: the whole model.",
+    )
+    reason: str = Field(max_length=128, description="One word: what happened. Example: Promoted")
+    message: str = Field(max_length=1024, description="The same for people, with what to do next.")
 
 
 class InferenceModelStatus(Status):
@@ -149,6 +175,11 @@ class InferenceModelStatus(Status):
         default=None,
         max_length=256,
         description="Version numbers that every pod serves, for printing. Example: 1,2",
+    )
+    history: Annotated[tuple[HistoryEntry, ...], Field(max_length=64)] = Field(
+        default=(),
+        description="What happened to the model and its versions: the latest 64 entries, newest last.",
+        json_schema_extra=LIST_ATOMIC,
     )
 
     def version(self, number: int) -> VersionStatus | None:

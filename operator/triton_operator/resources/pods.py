@@ -12,6 +12,8 @@ from triton_operator.resources.schema import LIST_ATOMIC, Rule, list_map, rules
 
 CONTROL_KEY_VARIABLE = "TRITON_CONTROL_KEY"
 """Environment variable by which Triton gets the key of its model control API."""
+POD_NAME_VARIABLE = "POD_NAME"
+"""Environment variable by which Triton gets its pod's name, which it answers as its own."""
 
 
 class TolerationOperator(enum.StrEnum):
@@ -91,11 +93,13 @@ class EnvVar(Model):
         min_length=1,
         max_length=256,
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
-        description="Name of the variable. TRITON_CONTROL_KEY is the operator's. Example: OMP_NUM_THREADS",
+        description="Name of the variable. TRITON_CONTROL_KEY and POD_NAME are the operator's. Example: "
+        "OMP_NUM_THREADS",
         json_schema_extra=rules(
             Rule(
-                f"self != '{CONTROL_KEY_VARIABLE}'",
-                f"env.name {CONTROL_KEY_VARIABLE} is set by the operator: choose another name",
+                f"self != '{CONTROL_KEY_VARIABLE}' && self != '{POD_NAME_VARIABLE}'",
+                f"env.name {CONTROL_KEY_VARIABLE} and {POD_NAME_VARIABLE} are set by the operator: choose "
+                "another name",
             )
         ),
     )

@@ -12,6 +12,8 @@ DURATION_PATTERN = r"^([0-9]{1,9}(\.[0-9]{1,3})?(h|m|s))+$"
 DNS_LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
+PERCENT_PATTERN = r"^(100|[1-9]?[0-9])%$"
+INT_OR_PERCENT_MAX = 1000
 
 _UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
@@ -33,6 +35,16 @@ def parse_duration(text: str) -> float:
 
 def _quantity_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _int_or_percent(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("must be a whole number, or a percentage such as '25%'")  # noqa: TRY004 - pydantic's
+    if isinstance(value, str) and not re.fullmatch(PERCENT_PATTERN, value):
+        raise ValueError(f"{value!r} is not a percentage from 0% to 100%")
+    if isinstance(value, int) and not 0 <= value <= INT_OR_PERCENT_MAX:
+        raise ValueError(f"{value} is not between 0 and {INT_OR_PERCENT_MAX}")
+    return value
 
 
 def _whole_seconds(value: dt.datetime) -> dt.datetime:
@@ -59,6 +71,22 @@ Quantity = Annotated[
     ),
 ]
 """A Kubernetes quantity (`2`, `500m`, `64Mi`); whole numbers are read as text."""
+
+IntOrPercent = Annotated[
+    int | str,
+    BeforeValidator(_int_or_percent),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "minimum": 0,
+            "maximum": INT_OR_PERCENT_MAX,
+            "maxLength": 4,
+            "pattern": PERCENT_PATTERN,
+            "x-kubernetes-int-or-string": True,
+        }
+    ),
+]
+"""A number of pods, or a percentage of them, as Kubernetes' IntOrString (`1`, `25%`)."""
 
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=32)]
 """A Go-style duration of hours, minutes and seconds; see `parse_duration`."""

@@ -7,9 +7,25 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from triton_operator.resources.common import Model
+from triton_operator.resources.scalars import SHA256_PATTERN, Sha256
 from triton_operator.resources.schema import LIST_ATOMIC, LIST_SET, Rule, rules
 
 RESERVED_PARAMETERS = "triton-operator.io/"
+SAMPLES_URI_PATTERN = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^/].*\.npz$"
+
+Label = Annotated[
+    str,
+    Field(
+        max_length=256,
+        json_schema_extra=rules(
+            Rule(
+                r"!self.matches('[\n\r]')",
+                "serving.labels: a label is one line: take the line break out",
+            )
+        ),
+    ),
+]
+Labels = Annotated[tuple[Label, ...], Field(min_length=1, max_length=4096, json_schema_extra=LIST_ATOMIC)]
 
 
 class InstanceKind(enum.StrEnum):
@@ -106,6 +122,61 @@ class Serving(Model):
             )
         ),
     )
+    warmup: bool = Field(
+        default=False,
+        description="Lets Triton answer requests of its own, the smallest and the largest batch of zeros, "
+        "before a version counts as loaded, so that no client waits for what only a first request does. The "
+        "model must be able to answer them, else it is not loaded. One whose inputs have dimensions of "
+        "unknown size is loaded without. Default: false.",
+    )
+    labels: Annotated[Mapping[str, Labels], Field(max_length=16)] = Field(
+        default_factory=dict,
+        description="Names of the classes of an output, in their order, which Triton returns when a request "
+        "asks for the best classes. Keys are outputs of the model. Changing them loads all versions anew. "
+        "Default: none. Example: {scores: [cat, dog]}",
+        json_schema_extra=rules(
+            Rule(
+                "self.all(output, size(output) > 0 && size(output) <= 256)",
+                "serving.labels: a key is the name of an output, of 1 to 256 characters",
+            )
+        ),
+    )
+
+
+class Samples(Model):
+    """Inputs of the user's own, with which versions are checked."""
+
+    uri: str = Field(
+        min_length=1,
+        max_length=1024,
+        pattern=SAMPLES_URI_PATTERN,
+        description="An .npz file of NumPy with one array for each input of the model: with a batch, any "
+        "number of rows, which are asked one by one; without, one sample, or several under keys "
+        "<number>/<input>. pvc://<claim>/<path>.npz, a PersistentVolumeClaim of this namespace and a path "
+        "inside it. Example: pvc://models/detector/samples.npz",
+        json_schema_extra=rules(
+            Rule(
+                f"self.matches(r'{SAMPLES_URI_PATTERN}')",
+                "check.samples.uri must be pvc://<claim>/<path>.npz, a PersistentVolumeClaim of this "
+                "namespace and the path of an .npz file inside it",
+            ),
+            Rule(
+                "!self.contains('/../')",
+                "check.samples.uri must not contain '..': write the path from the top of the volume",
+            ),
+        ),
+    )
+    sha256: Sha256 | None = Field(
+        default=None,
+        description="SHA-256 of the file, 64 lower-case hex digits. A file with another digest is refused. "
+        "Default: found out at the first look.",
+        json_schema_extra=rules(
+            Rule(
+                f"self.matches('{SHA256_PATTERN}')",
+                "check.samples.sha256 must be 64 lower-case hex digits, as `sha256sum` prints them",
+            )
+        ),
+    )
 
 
 class Check(Model):
@@ -125,4 +196,9 @@ class Check(Model):
                 "check.minimumCosine must be a decimal from 0 to 1 in quotes, such as '0.99'",
             )
         ),
+    )
+    samples: Samples | None = Field(
+        default=None,
+        description="Inputs of your own to compare the answers on, besides those that are made up to fit "
+        "the model. Default: none. Example: {uri: pvc://models/detector/samples.npz}",
     )

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from triton_operator.resources.common import Model, Resource, Status
+from triton_operator.resources.lifecycle import Disruption, Loads, Shutdown, Update
 from triton_operator.resources.pods import (
     PULL_SECRETS_LIST,
     EnvVar,
@@ -35,6 +36,7 @@ NAME_MAX_LENGTH = 50
 """Children's names and labels put a word before and after the name, within 63 characters."""
 
 OWNED_FLAGS = (
+    "--id",
     "--model-control-mode",
     "--model-repository",
     "--model-store",
@@ -55,6 +57,7 @@ OWNED_FLAGS = (
     "--http-address",
     "--grpc-address",
     "--metrics-address",
+    "--grpc-max-connection-age",
     "--grpc-use-ssl",
     "--grpc-use-ssl-mutual",
     "--grpc-restricted-protocol",
@@ -164,8 +167,8 @@ class TritonServerSpec(PodSettings):
                         Rule(
                             _ARGS_RULE,
                             "args must not set what the operator sets itself (model control, repository, "
-                            "ports, "
-                            "readiness, exit, restricted APIs): remove this argument",
+                            "ports, readiness, exit, identity, age of connections, restricted APIs): "
+                            "remove this argument",
                         )
                     ),
                 ),
@@ -197,6 +200,25 @@ class TritonServerSpec(PodSettings):
         "Default: [ONNXRuntime].",
         json_schema_extra=LIST_SET,
     )
+    loads: Loads = Field(default_factory=Loads, description="How models are loaded on running pods.")
+    update: Update = Field(
+        default_factory=Update,
+        description="How pods are replaced when their image or another setting of theirs changes.",
+    )
+    disruption: Disruption = Field(
+        default_factory=Disruption, description="How many pods drains of nodes may take away at once."
+    )
+    shutdown: Shutdown = Field(
+        default_factory=Shutdown, description="How a pod that ends does so without losing requests."
+    )
+
+
+class Lacking(Model):
+    """A pod that lacks a model which it should serve."""
+
+    pod: str = Field(max_length=253, description="Name of the pod. Example: triton-a10-5d8f7c9b6-x2x7k")
+    model: str = Field(max_length=128, description="Name of the model in Triton. Example: text-detection")
+    message: str = Field(max_length=1024, description="Why, and what happens next, for people.")
 
 
 class TritonServerStatus(Status):
@@ -223,6 +245,12 @@ class TritonServerStatus(Status):
     )
     pods: str | None = Field(
         default=None, max_length=32, description="Ready pods of all wanted, for printing. Example: 2/2"
+    )
+    lacking: Annotated[tuple[Lacking, ...], Field(max_length=64)] = Field(
+        default=(),
+        description="Pods that could not load a model, at most 64. Where other pods serve the model, such a "
+        "pod gets no requests.",
+        json_schema_extra=list_map("pod", "model"),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from triton_operator.resources.common import Model
-from triton_operator.resources.scalars import SHA256_PATTERN, Sha256
+from triton_operator.resources.scalars import SHA256_PATTERN, Sha256, Timestamp
 from triton_operator.resources.schema import LIST_SET, Rule, immutable, rules
 
 SOURCE_URI_PATTERN = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^/].*$"
@@ -25,6 +25,7 @@ class VersionState(enum.StrEnum):
     RESOLVING = "Resolving"
     BUILDING = "Building"
     BUILT = "Built"
+    CANDIDATE = "Candidate"
     PROMOTED = "Promoted"
     RETIRING = "Retiring"
     FAILED = "Failed"
@@ -127,7 +128,23 @@ class CheckStatus(Model):
     minimum_cosine: str = Field(
         max_length=16, description="The limit that held then: check.minimumCosine of the spec."
     )
-    reason: str = Field(max_length=128, description="Succeeded or WrongAnswers.")
+    config: str | None = Field(
+        default=None,
+        max_length=64,
+        description="Digest of the spec.serving under which it was checked; after another one a version "
+        "that failed is tried again.",
+    )
+    samples: str | None = Field(
+        default=None,
+        max_length=253,
+        description="The samples of spec.check that it was checked with, by their name in the store; none: "
+        "made-up inputs alone.",
+    )
+    reason: str = Field(
+        max_length=128,
+        description="Succeeded, WrongAnswers, LoadFailed (Triton refused it), LoadTimeout (it took longer "
+        "than the TritonServer's loads.timeoutSeconds) or LoadCrashed (Triton ended while loading it).",
+    )
     message: str | None = Field(
         default=None, max_length=2048, description="What was compared, and what differed."
     )
@@ -148,8 +165,8 @@ class VersionStatus(Model):
 
     number: int = Field(ge=1, le=2**31 - 1, description="Number of the version.")
     state: VersionState = Field(
-        description="Resolving (its digest is being found out), Building, Built, Promoted (requests reach "
-        "it), "
+        description="Resolving (its digest is being found out), Building, Built, Candidate (loaded on one "
+        "pod under another name, where its answers are checked), Promoted (requests reach it), "
         "Retiring (being unloaded), Failed, or Removed (no longer in the spec; its engine is still kept)."
     )
     uri: str | None = Field(default=None, max_length=1024, description="Where sha256 was found out from.")
@@ -169,6 +186,10 @@ class VersionStatus(Model):
         default=None,
         max_length=32,
         description="Pods on which the version is loaded, of all that should have it. Example: 3/8",
+    )
+    served_since: Timestamp | None = Field(
+        default=None,
+        description="When every pod had loaded it for the first time. Example: 2026-07-01T12:00:00Z",
     )
     reason: str | None = Field(
         default=None,

@@ -9,6 +9,7 @@ import pytest
 from tests.integration.crds.manifests import (
     ABSENT,
     KEY,
+    SHA,
     a_model,
     a_named_model,
     a_repository,
@@ -52,16 +53,36 @@ GOOD = [
             "dynamicBatching": {"preferredBatchSizes": [4, 8], "maxQueueDelayMicroseconds": 500},
             "instances": [{"count": 2, "kind": "CPU"}, {}],
             "parameters": {"intra_op_thread_count": "2"},
+            "warmup": True,
+            "labels": {"scores": ["cat", "", "dog: a 'good' one"], "o" * 256: ["l" * 256] * 16},
         },
     ),
+    changed(a_model(), "spec.serving.labels", {f"y{n}": [str(k) for k in range(4096)] for n in range(4)}),
+    changed(a_model(), "spec.suspend", value=True),
+    changed(a_model(), "spec.check.samples", {"uri": "pvc://models/text/samples.npz", "sha256": SHA}),
+    changed(a_model(), "spec.check.samples", {"uri": "pvc://models/a..b/samples.npz"}),
     *(changed(a_model(), "spec.check.minimumCosine", cosine) for cosine in ("0", "1", "1.0", "0.999999")),
     a_server(),
     changed(a_server(), "metadata.name", "s" * 50),
-    changed(a_server(), "spec.args", ["--log-verbose=1", "--backend-config=onnxruntime,x=1", "--id", "1"]),
+    changed(a_server(), "spec.args", ["--log-verbose=1", "--backend-config=onnxruntime,x=1"]),
     changed(a_server(), "spec.args", ["--model-load-thread-count=2", "--http-header-forward-pattern=x"]),
+    changed(a_server(), "spec.args", ["--grpc-max-connection-age-grace=1", "--infer-response"]),
     changed(a_server(), "spec.resources", {"limits": {"cpu": 4, "nvidia.com/gpu": "1"}}),
     changed(a_server(), "spec.tolerations", [{"key": "nvidia.com/gpu", "operator": "Exists"}, {}]),
     changed(a_server(), "spec.replicas", 0),
+    changed(a_server(), "spec.loads", {"maxConcurrent": 1000, "timeoutSeconds": 86400}),
+    changed(a_server(), "spec.shutdown", {"leaveSeconds": 0, "exitTimeoutSeconds": 1}),
+    *(
+        changed(a_server(), "spec.update", update)
+        for update in (
+            {"maxSurge": 0, "maxUnavailable": 1},
+            {"maxSurge": "0%", "maxUnavailable": "100%"},
+            {"maxSurge": "25%", "maxUnavailable": 0},
+            {"maxUnavailable": "25%"},
+            {},
+        )
+    ),
+    *(changed(a_server(), "spec.disruption.maxUnavailable", most) for most in (0, 1000, "0%", "50%")),
     a_repository(),
     a_repository_with_storage(),
     *(changed(a_repository(), "spec.engineRetention", text) for text in ("0s", "1h30m", "0.5h")),
@@ -76,9 +97,12 @@ ALLOWED_CHANGES = [
     (a_model(), "spec.versions.0.build", {"maxBatchSize": 16}),
     (a_model(), "spec.servers", ["l4"]),
     (a_model(), "spec.serving", {"maxBatchSize": 4}),
+    (a_model(), "spec.suspend", True),
+    (a_model(), "spec.check.samples", {"uri": "pvc://models/text/samples.npz"}),
     (a_named_model(), "spec.check.minimumCosine", "0.9"),
     (a_server(), "spec.image", "registry.example/tritonserver:26.08-py3"),
     (a_server(), "spec.replicas", 3),
+    (a_server(), "spec.shutdown", {"leaveSeconds": 60}),
     (a_repository(), "spec.engineRetention", "30m"),
     (a_repository_with_storage(), "spec.keeper", {"nodeSelector": {"disk": "ssd"}}),
     (an_engine(), "spec.source.uri", "pvc://elsewhere/1.onnx"),
@@ -163,12 +187,17 @@ def test_defaults_are_filled_in(api_server: ApiServer, namespace: str) -> None:
     assert model["spec"]["servers"] == ["default"]
     assert model["spec"]["versions"][0]["build"] == {"maxBatchSize": 16}
     assert model["spec"]["check"] == {"minimumCosine": "0.99"}
-    assert "serving" not in model["spec"]
+    assert model["spec"]["serving"] == {"warmup": False}
+    assert model["spec"]["suspend"] is False
     assert server["spec"]["repository"] == "default"
     assert server["spec"]["replicas"] == 1
     assert server["spec"]["shmSize"] == "64Mi"
     assert server["spec"]["service"] == {"type": "ClusterIP"}
     assert server["spec"]["allowedBackends"] == ["ONNXRuntime"]
+    assert server["spec"]["loads"] == {"maxConcurrent": 8, "timeoutSeconds": 600}
+    assert server["spec"]["update"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert server["spec"]["disruption"] == {"maxUnavailable": 1}
+    assert server["spec"]["shutdown"] == {"leaveSeconds": 15, "exitTimeoutSeconds": 10}
     assert repository["spec"]["engineRetention"] == "168h"
     assert repository["spec"]["prepare"] == {"timeoutSeconds": 3600}
     assert repository["spec"]["storage"]["accessModes"] == ["ReadWriteMany"]
@@ -254,6 +283,41 @@ def test_kubectl_get_shows_engines(api_server: ApiServer, namespace: str) -> Non
 
     assert header == ["NAME", "MODELS", "TARGET", "SIZE", "READY", "REASON", "AGE"]
     assert row[:-1] == [f"onnxruntime-{KEY[:16]}", "text/1,text/2", "cpu", "97.8Mi", "True", "Served"]
+
+
+def test_history_and_verdicts_of_a_model_are_kept(api_server: ApiServer, namespace: str) -> None:
+    time = "2026-07-01T12:00:00Z"
+    entry = {"time": time, "version": 2, "reason": "Promoted", "message": "version 2: promoted"}
+    check = {
+        "engine": "onnxruntime-1",
+        "minimumCosine": "0.99",
+        "config": "5f1c0a9e2b7d4c11",
+        "samples": "samples-5f1c0a9e2b7d4c11",
+        "reason": "LoadTimeout",
+    }
+    versions = [
+        {"number": 1, "state": "Promoted", "servedSince": time},
+        {"number": 2, "state": "Candidate", "check": check},
+    ]
+    whole = {"time": time, "reason": "Suspended", "message": "left as it is"}
+    status = {"observedGeneration": 1, "versions": versions, "history": [entry, whole]}
+    _with_status(api_server, namespace, a_model(), status)
+
+    shown = api_server.kubectl("get", "tmodel/text", "-n", namespace, "-o", "json")
+
+    found = json.loads(shown.stdout)["status"]
+    assert found == status
+    assert InferenceModel.parse(json.loads(shown.stdout)).to_manifest()["status"]["history"] == [entry, whole]
+
+
+def test_pods_that_lack_a_model_are_kept(api_server: ApiServer, namespace: str) -> None:
+    lacking = [{"pod": f"triton-a10-{n}", "model": "text", "message": "version 2: refused"} for n in (1, 2)]
+    _with_status(api_server, namespace, a_server(), {"observedGeneration": 1, "lacking": lacking})
+
+    shown = api_server.kubectl("get", "tserver/a10", "-n", namespace, "-o", "json")
+
+    assert json.loads(shown.stdout)["status"]["lacking"] == lacking
+    assert TritonServer.parse(json.loads(shown.stdout)).to_manifest()["status"]["lacking"] == lacking
 
 
 def test_kubectl_get_triton_shows_all_four_kinds(api_server: ApiServer, namespace: str) -> None:

@@ -156,6 +156,44 @@ BAD: list[Row] = [
         for cosine in ("1.1", "-0.5", ".99", "0,99", "high")
     ),
     (a_model(), "spec.check.minimumCosine", 0.99, ("spec.check.minimumCosine", "must be of type string")),
+    *(
+        (
+            a_model(),
+            "spec.serving.labels",
+            {"y": [label]},
+            ("spec.serving.labels[y][0]", "a label is one line"),
+        )
+        for label in ("a\nb", "a\n", "a\r", "\n")
+    ),
+    (a_model(), "spec.serving.labels", {"": ["a"]}, ("spec.serving.labels", "the name of an output")),
+    (a_model(), "spec.serving.labels", {"y" * 257: ["a"]}, ("spec.serving.labels", "the name of an output")),
+    (a_model(), "spec.serving.labels", {"y": []}, ("spec.serving.labels.y", "at least 1 item")),
+    (a_model(), "spec.serving.labels", {"y": ["a"] * 4097}, ("spec.serving.labels.y", "at most 4096 items")),
+    (a_model(), "spec.serving.labels", {"y": ["l" * 257]}, ("spec.serving.labels.y[0]", "more than 256")),
+    (
+        a_model(),
+        "spec.serving.labels",
+        {f"y{n}": ["a"] for n in range(17)},
+        ("spec.serving.labels", "at most 16 items"),
+    ),
+    (a_model(), "spec.check.samples", {}, ("spec.check.samples.uri", "Required")),
+    *(
+        (a_model(), "spec.check.samples.uri", uri, ("spec.check.samples.uri", "pvc://<claim>/<path>.npz"))
+        for uri in ("pvc://models/samples.json", "s3://b/k.npz", "pvc://models/", "samples.npz")
+    ),
+    (
+        a_model(),
+        "spec.check.samples.uri",
+        "pvc://models/../samples.npz",
+        ("spec.check.samples.uri", "must not contain '..'"),
+    ),
+    (
+        a_model(),
+        "spec.check.samples",
+        {"uri": "pvc://models/samples.npz", "sha256": "A" * 64},
+        ("spec.check.samples.sha256", "64 lower-case hex"),
+    ),
+    (a_model(), "spec.suspend", "yes", ("spec.suspend", "must be of type boolean")),
     # a TritonServer
     (a_server(), "metadata.name", "s" * 51, ("metadata.name", "at most 50", "choose another name")),
     (a_server(), "metadata.name", "a.b", ("metadata.name", "no dot", "choose another name")),
@@ -194,6 +232,9 @@ BAD: list[Row] = [
             "--grpc-port=1",
             "--metrics-port=1",
             "--allow-grpc=false",
+            "--id=triton",
+            "--id",
+            "--grpc-max-connection-age=1",
             "--",
         )
     ),
@@ -208,6 +249,42 @@ BAD: list[Row] = [
         "spec.env",
         [{"name": "TRITON_CONTROL_KEY", "value": "x"}],
         ("spec.env[0].name", "set by the operator"),
+    ),
+    (
+        a_server(),
+        "spec.env",
+        [{"name": "POD_NAME", "value": "x"}],
+        ("spec.env[0].name", "set by the operator"),
+    ),
+    (a_server(), "spec.loads", {"maxConcurrent": 0}, ("spec.loads.maxConcurrent", "to 1")),
+    (a_server(), "spec.loads", {"maxConcurrent": 1001}, ("spec.loads.maxConcurrent", "to 1000")),
+    (a_server(), "spec.loads", {"timeoutSeconds": 0}, ("spec.loads.timeoutSeconds", "to 1")),
+    (a_server(), "spec.loads", {"timeoutSeconds": 86401}, ("spec.loads.timeoutSeconds", "to 86400")),
+    *(
+        (a_server(), "spec.update", update, ("spec.update", "cannot both be 0", "raise maxSurge"))
+        for update in (
+            {"maxSurge": 0},
+            {"maxSurge": 0, "maxUnavailable": 0},
+            {"maxSurge": "0%", "maxUnavailable": "0%"},
+            {"maxSurge": "0%", "maxUnavailable": 0},
+        )
+    ),
+    *(
+        (a_server(), "spec.update.maxSurge", most, ("spec.update.maxSurge",))
+        for most in (-1, 1001, "101%", "-1%", "1", "", "many", 0.5, "01%")
+    ),
+    *(
+        (a_server(), "spec.disruption.maxUnavailable", most, ("spec.disruption.maxUnavailable",))
+        for most in (-1, "101%", "1", True)
+    ),
+    (a_server(), "spec.shutdown", {"leaveSeconds": -1}, ("spec.shutdown.leaveSeconds", "to 0")),
+    (a_server(), "spec.shutdown", {"leaveSeconds": 601}, ("spec.shutdown.leaveSeconds", "to 600")),
+    (a_server(), "spec.shutdown", {"exitTimeoutSeconds": 0}, ("spec.shutdown.exitTimeoutSeconds", "to 1")),
+    (
+        a_server(),
+        "spec.shutdown",
+        {"exitTimeoutSeconds": 3601},
+        ("spec.shutdown.exitTimeoutSeconds", "to 3600"),
     ),
     (a_server(), "spec.env", [{"name": "A=B"}], ("spec.env[0].name",)),
     (a_server(), "spec.env", [{"name": "A"}, {"name": "A"}], ("spec.env[1]", "Duplicate")),

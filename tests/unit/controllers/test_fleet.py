@@ -31,11 +31,18 @@ class Cluster:
         self.told: list[Place] = []
         self.fleet = Fleet(
             connect=self._connect,
-            on_change=self.told.append,
+            observer=self,
             interval_seconds=60,
-            load_timeout_seconds=1,
-            on_load=lambda *_: None,
         )
+
+    def reported(self, place: Place) -> None:
+        self.told.append(place)
+
+    def loaded(self, operation: str, result: str, seconds: float) -> None:
+        """Nobody counts here."""
+
+    def drifted(self, place: Place, pod: str, what: str) -> None:
+        raise AssertionError(f"{place} {pod}: {what}")
 
     def _connect(self, ip: str, control_key: str) -> TritonMachine:
         self.connections.append((ip, control_key))

@@ -169,6 +169,61 @@ def test_an_engine_whose_reference_cannot_be_read_is_no_wrong_answer(layout: Lay
     assert check.check(layout, CheckRequest("a:1", "m", "1", ENGINE, 0.9)).reason is Reason.UNREACHABLE
 
 
+OWN = "samples-0123456789abcdef"
+
+
+def _check_with_own(layout: Layout, answer: Any, own: list[Sample], generated: list[Sample]) -> CheckResult:
+    an_engine(layout)
+    an_engine(layout, OWN)
+    for entry, samples in ((ENGINE, generated), (OWN, own)):
+        reference_file.save(layout.store / entry / store.REFERENCE_FILE, samples)
+    with triton(answer) as (address, _):
+        return check.check(layout, CheckRequest(address, "m", "7", ENGINE, 0.99, samples=OWN))
+
+
+def test_the_users_own_samples_are_compared_as_well(layout: Layout) -> None:
+    result = _check_with_own(layout, lambda i: {"y": i["x/0"] * 2}, _samples(count=5), _samples())
+    assert (result.reason, result.samples) == (Reason.SUCCEEDED, 8)
+    assert result.message.endswith("over 8 samples, 5 of them your own")
+
+
+def test_the_worst_of_both_decides(layout: Layout) -> None:
+    """Answers are right for what was generated, and not for larger numbers."""
+    large = [Sample({"x/0": x}, {"y": x * 2}) for x in (np.arange(8, dtype=np.float32).reshape(1, 8) * 100,)]
+
+    def answer(inputs: Any) -> Any:
+        x = inputs["x/0"]
+        return {"y": x * 2 if x.max() < 2 else x[:, ::-1].copy()}
+
+    result = _check_with_own(layout, answer, large, _samples())
+    assert (result.reason, result.samples) == (Reason.WRONG_ANSWERS, 4)
+    assert result.max_error > 100
+
+
+def test_a_wrong_answer_says_that_it_is_to_the_users_own_sample(layout: Layout) -> None:
+    own = [Sample({"x/0": np.ones((1, 8), np.float32)}, {"z": np.ones(1, np.float32)})]
+    result = _check_with_own(layout, lambda i: {"y": i["x/0"] * 2}, own, _samples())
+    assert (result.reason, result.message) == (
+        Reason.WRONG_ANSWERS,
+        "your own samples: output 'z' is missing in the answer",
+    )
+
+
+def test_own_samples_give_a_verdict_where_no_generated_input_worked(layout: Layout) -> None:
+    result = _check_with_own(layout, lambda i: {"y": -i["x/0"]}, _samples(count=2), [])
+    assert (result.reason, result.samples) == (Reason.WRONG_ANSWERS, 2)
+
+
+def test_own_samples_that_cannot_be_read_are_no_wrong_answer(layout: Layout) -> None:
+    result = _check_with_own(layout, lambda i: {"y": i["x/0"] * 2}, _samples(), _samples())
+    assert result.reason is Reason.SUCCEEDED
+    (layout.store / OWN / store.REFERENCE_FILE).write_bytes(b"garbage")
+    with triton(lambda i: {"y": i["x/0"] * 2}) as (address, _):
+        result = check.check(layout, CheckRequest(address, "m", "7", ENGINE, 0.99, samples=OWN))
+    assert result.reason is Reason.UNREACHABLE
+    assert OWN in result.message
+
+
 def test_text_is_sent_and_compared_as_text(layout: Layout) -> None:
     samples = [Sample({"x": np.array([["1", "zwölf"]])}, {"y": np.array(["ä", "b"])})]
     answer = {"y": np.array(["ä".encode(), b"b"], dtype=np.object_)}

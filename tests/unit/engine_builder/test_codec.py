@@ -71,6 +71,18 @@ def test_what_is_no_manifest_is_a_value_error(text: str) -> None:
         from_json(TreeManifest, text)
 
 
+def test_what_an_older_version_wrote_is_still_read() -> None:
+    tree = from_json(TreeManifest, '{"models":[{"name":"m","config":"c","versions":{"1":"e"}}]}')
+    assert tree == TreeManifest((ModelTree("m", "c", {"1": "e"}),))
+    fields = '"engine":"e","key":"k","source_sha256":"s","prepare_version":1,"files":{},"size_bytes":0'
+    manifest = from_json(StoreManifest, f'{{{fields},"signature":{{"inputs":[],"outputs":[]}}}}')
+    assert manifest.sample_shapes == {}
+    request = from_json(
+        CheckRequest, '{"address":"a","model":"m","version":"1","engine":"e","minimum_cosine":0.9}'
+    )
+    assert request.samples == ""
+
+
 def test_an_unknown_reason_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="Nonsense"):
         from_json(Report, '{"reason": "Nonsense"}')
@@ -81,6 +93,25 @@ def test_a_revision_depends_on_content_alone() -> None:
     other = TreeManifest((ModelTree("m", "c", {"2": "b", "1": "a"}),))
     assert one.revision == other.revision
     assert one.revision != TreeManifest((ModelTree("m", "c", {"1": "a"}),)).revision
+    labelled = ModelTree("m", "c", {"1": "a", "2": "b"}, {"labels.txt": "cat"})
+    assert one.revision != TreeManifest((labelled,)).revision
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "has_batch"),
+    [
+        ([(-1, 4)], [(-1,)], True),
+        ([(-1, 4), (1, 4)], [(-1,)], False),
+        ([(-1, 4)], [(4,)], False),
+        ([(-1, 4)], [()], False),
+        ([], [], False),
+    ],
+)
+def test_a_batch_is_a_free_first_dimension_of_all_tensors(
+    inputs: list[tuple[int, ...]], outputs: list[tuple[int, ...]], *, has_batch: bool
+) -> None:
+    one, other = (tuple(Tensor("t", "FP32", shape) for shape in shapes) for shapes in (inputs, outputs))
+    assert Signature(one, other).has_batch is has_batch
 
 
 @given(st.text(max_size=8000), st.integers(0, 60), st.text(max_size=40))

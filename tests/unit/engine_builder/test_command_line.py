@@ -85,6 +85,22 @@ def test_resolve_gives_digest_and_size_and_writes_nowhere(tmp_path: Path) -> Non
     assert sorted(path.parent.iterdir()) == before
 
 
+def test_the_command_answers_samples_in_a_child_process(layout: Layout, tmp_path: Path) -> None:
+    assert (
+        _run(*_arguments(layout, "pvc://models/light_resnet50.onnx", LIGHT, tmp_path / "log")).returncode == 0
+    )
+    np.savez(tmp_path / "s.npz", **{"gpu_0/data_0": np.ones((1, 3, 224, 224), np.float32)})
+    arguments = [
+        *("reference", "--repository", layout.root, "--engine", ENGINE, "--entry", "samples-1", "--key", KEY),
+        *("--source", "pvc://tests/s.npz", "--source-root", tmp_path, "--staging-uid", "uid-1"),
+    ]
+    result = _run(*arguments, "--termination-log", tmp_path / "log")
+    report = from_json(Report, (tmp_path / "log").read_text())
+    assert (result.returncode, report.message, report.engine) == (0, "1 of 1 samples answered", "samples-1")
+    assert "samples-1: whole" in _run("verify", "--repository", layout.root).stdout
+    assert list(layout.staging.iterdir()) == []
+
+
 def test_a_termination_log_that_cannot_be_written_is_not_fatal(tmp_path: Path) -> None:
     path = saved(a_model(), tmp_path / "m.onnx")
     result = _run("resolve", "--source", path, "--termination-log", tmp_path / "missing/log")
@@ -99,6 +115,7 @@ def test_a_termination_log_that_cannot_be_written_is_not_fatal(tmp_path: Path) -
         ["nonsense"],
         ["prepare"],
         ["prepare", "--key", "short"],
+        ["reference", "--entry", "../x"],
         ["keeper", "--repository", "/r", "--cluster", "c", "--namespace", "n", "--claim-uid", "u"],
         ["keeper", "--listen", "nowhere"],
     ],
@@ -109,7 +126,9 @@ def test_a_wrong_command_line_is_2(arguments: list[str]) -> None:
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["prepare"], ["resolve"], ["digest"], ["keeper"], ["verify"]])
+@pytest.mark.parametrize(
+    "command", [[], ["prepare"], ["resolve"], ["reference"], ["digest"], ["keeper"], ["verify"]]
+)
 def test_help_helps(command: list[str]) -> None:
     result = _run(*command, "--help")
     assert result.returncode == 0

@@ -16,6 +16,7 @@ from tests.unit.engine_builder.models import ENGINE, a_manifest, an_engine, ever
 from engine_builder import files, keeper, tokens, volume
 from engine_builder.api import MOST_BODY_BYTES, KeeperServer
 from engine_builder.contract import (
+    CheckRequest,
     KeeperError,
     Snapshot,
     SweepRequest,
@@ -36,6 +37,10 @@ SECRET = b"k" * 32
 OURS = Owner("cluster-1", "team", "claim-1")
 TREE = "/v1/trees/a10/26.07"
 MANIFEST = a_manifest(m=('backend: "onnxruntime"', {"1": ENGINE}))
+
+
+def _a_check(samples: str) -> CheckRequest:
+    return CheckRequest("127.0.0.1:1", "m", "1", ENGINE, 0.9, samples=samples)
 
 
 class Client:
@@ -172,6 +177,8 @@ def test_a_tree_with_an_engine_that_is_not_there_is_refused_whole(client: Client
         ("PUT", TREE, {"models": "?"}, (400, "InvalidBody")),
         ("PUT", TREE, None, (400, "InvalidBody")),
         ("POST", "/v1/checks", {"address": "a"}, (400, "InvalidBody")),
+        ("POST", "/v1/checks", _a_check("samples-gone"), (404, "EngineMissing")),
+        ("POST", "/v1/checks", _a_check("../x"), (400, "InvalidName")),
         ("GET", "/v1/engines/..%2f..%2fetc/report", None, (400, "InvalidName")),
         ("GET", "/v1/engines/onnxruntime-gone/report", None, (404, "EngineMissing")),
         ("GET", "/v1/nothing", None, (404, "NotFound")),

@@ -60,8 +60,31 @@ def test_light_squeezenet_becomes_an_engine_with_its_reference(layout: Layout) -
     assert store.damaged_files(layout, manifest) == []
     assert set(manifest.files) == {"model.onnx", "report.json", "reference.npz"}
     assert manifest.size_bytes == report.size_bytes
+    assert manifest.sample_shapes == {"data_0": (1, 3, 224, 224)}
     samples = reference_file.load(layout.store / ENGINE / "reference.npz")
     assert [s.outputs["softmaxout_1"].shape for s in samples] == [(1, 1000, 1, 1)] * 3
+
+
+def test_the_manifest_tells_sizes_that_the_signature_leaves_open(layout: Layout, tmp_path: Path) -> None:
+    shape = ("batch", 3, "height", "width")
+    model = a_model(inputs=[value("x", shape=shape)], outputs=[value("y", shape=shape)])
+    _prepare(layout, saved(model, tmp_path / "m.onnx"))
+    manifest = store.read_manifest(layout, ENGINE)
+    assert manifest is not None
+    assert manifest.signature.inputs[0].shape == (-1, 3, -1, -1)
+    assert manifest.sample_shapes == {"x": (1, 3, 224, 224)}
+
+
+def test_a_model_without_samples_has_no_shapes_of_them(layout: Layout, tmp_path: Path) -> None:
+    kind = TensorProto.BFLOAT16
+    node = helper.make_node("Identity", ["x"], ["y"])
+    _prepare(
+        layout,
+        saved(a_model([node], inputs=[value("x", kind)], outputs=[value("y", kind)]), tmp_path / "m.onnx"),
+    )
+    manifest = store.read_manifest(layout, ENGINE)
+    assert manifest is not None
+    assert manifest.sample_shapes == {}
 
 
 def test_the_full_report_tells_what_the_model_is(layout: Layout) -> None:

@@ -56,6 +56,9 @@ _MANIFESTS = st.lists(
         name=st.sampled_from(["alpha", "beta", "beta.candidate", "Gamma_1"]),
         config=st.sampled_from(['backend: "onnxruntime"', "", "ü"]),
         versions=st.dictionaries(st.sampled_from(["1", "2", "10"]), st.sampled_from(ENGINES), max_size=3),
+        files=st.dictionaries(
+            st.sampled_from(["labels_y.txt", "x"]), st.sampled_from(["", "ä\n"]), max_size=2
+        ),
     ),
     max_size=3,
     unique_by=lambda m: m.name,
@@ -66,7 +69,7 @@ _THINGS = st.sampled_from(
     ["file", "directory", "full directory", "good link", "dangling link", "link out", "config"]
 )
 _PLACES = st.sampled_from(
-    ["", "alpha", "beta", "junk", "alpha/1", "alpha/2", "alpha/config.pbtxt", "beta/x", "beta/1"]
+    ["", "alpha", "beta", "junk", "alpha/1", "alpha/2", "alpha/config.pbtxt", "alpha/x", "beta/x", "beta/1"]
 )
 
 
@@ -103,6 +106,7 @@ def _assert_is(target: Tree, manifest: TreeManifest) -> None:
     for model in manifest.models:
         expected[model.name] = "directory"
         expected[f"{model.name}/config.pbtxt"] = model.config
+        expected.update({f"{model.name}/{name}": text for name, text in model.files.items()})
         expected.update({f"{model.name}/{v}": f"-> {_LINK}{e}" for v, e in model.versions.items()})
     assert {name: what for name, (what, _) in everything(target.root).items()} == expected
     for path in target.root.rglob("*"):
@@ -154,16 +158,26 @@ def power_for(operations: int) -> Iterator[list[int]]:
         yield done
 
 
+def _has_files(directory: Path, model: ModelTree, known: list[ModelTree]) -> bool:
+    """Tell whether all that a config may name is there, and whole."""
+    return all(
+        (directory / name).is_file()
+        and (directory / name).read_text() in {m.files[name] for m in known if name in m.files}
+        for name in model.files
+    )
+
+
 def _assert_servable(target: Tree, before: TreeManifest, after: TreeManifest) -> None:
     """Whatever Triton finds now is complete, and what stays was there all the time."""
     old, new = ({m.name: m for m in manifest.models} for manifest in (before, after))
     for directory in target.root.iterdir() if target.root.exists() else ():
         known = [m[directory.name] for m in (old, new) if directory.name in m]
         assert known, f"{directory.name} is of no manifest"
-        assert (directory / "config.pbtxt").read_text() in {m.config for m in known}
+        config = (directory / "config.pbtxt").read_text()
+        assert any(m.config == config and _has_files(directory, m, known) for m in known)
         versions = {v: e for m in known for v, e in m.versions.items()}
         for path in directory.iterdir():
-            assert path.name in {*versions, "config.pbtxt"}
+            assert path.name in {*versions, "config.pbtxt", *(name for m in known for name in m.files)}
             assert path.exists()
     for name in old.keys() & new.keys():
         staying = old[name].versions.items() & new[name].versions.items()
@@ -252,6 +266,54 @@ def test_a_manifest_that_must_not_become_a_tree_changes_nothing(
         tree.apply(server_tree, TreeManifest((ModelTree(name, "c", versions),)))
     assert caught.value.status == status
     assert everything(server_tree.layout.root) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["config.pbtxt", "1", "1.txt", "../x", "a/b", ".hidden", "", "a b", "x" * 256, "labels\n"]
+)
+def test_a_file_that_may_lie_elsewhere_or_be_a_version_is_refused(server_tree: Tree, name: str) -> None:
+    with pytest.raises(Refused, match="name of a file"):
+        tree.apply(server_tree, TreeManifest((ModelTree("m", "c", {}, {name: "text"}),)))
+    assert not server_tree.root.exists()
+
+
+@pytest.mark.parametrize(
+    "model", [ModelTree("m", "c" * 3_000_000, {}), ModelTree("m", "", {}, {"x": "ü" * 1_500_000})]
+)
+def test_a_text_that_no_object_can_hold_is_refused(server_tree: Tree, model: ModelTree) -> None:
+    with pytest.raises(Refused, match="over 2097152 bytes"):
+        tree.apply(server_tree, TreeManifest((model,)))
+
+
+def test_a_file_is_there_before_the_config_that_names_it_and_goes_last(
+    server_tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree.apply(server_tree, TreeManifest((ModelTree("m", "old", {}, {"a": "1", "keep": "k"}),)))
+    keep = (server_tree.root / "m/keep").stat().st_mtime_ns
+    seen: list[dict[str, str]] = []
+    real = os.rename
+
+    def watch(source: Any, target: Any, **kwargs: Any) -> None:
+        real(source, target, **kwargs)
+        seen.append({p.name: p.read_text() for p in (server_tree.root / "m").iterdir()})
+
+    monkeypatch.setattr(os, "rename", watch)
+    tree.apply(server_tree, TreeManifest((ModelTree("m", "new", {}, {"b": "2", "keep": "k"}),)))
+    assert seen[:3] == [
+        {"a": "1", "keep": "k", "b": "2", "config.pbtxt": "old"},
+        {"a": "1", "keep": "k", "b": "2", "config.pbtxt": "new"},
+        {"keep": "k", "b": "2", "config.pbtxt": "new"},
+    ]
+    assert (server_tree.root / "m/keep").stat().st_mtime_ns == keep
+
+
+def test_a_file_changed_by_hand_shows_as_an_empty_revision(server_tree: Tree) -> None:
+    manifest = TreeManifest((ModelTree("m", "c", {}, {"labels.txt": "cat\ndog\n"}),))
+    tree.apply(server_tree, manifest)
+    (server_tree.root / "m/labels.txt").write_text("dog\n")
+    assert tree.state(server_tree).revision == ""
+    tree.apply(server_tree, manifest)
+    _assert_is(server_tree, manifest)
 
 
 def test_a_model_that_stands_twice_is_refused(server_tree: Tree) -> None:

@@ -18,7 +18,7 @@ def test_defaults_need_a_namespace_and_an_image_only() -> None:
     settings = Settings.from_environment(REQUIRED)
     assert settings.namespace == "triton-system"
     assert settings.identity == "triton-operator-7f9c"
-    assert (settings.workers, settings.resync_seconds, settings.fleet_seconds) == (8, 300, 30)
+    assert (settings.workers, settings.resync_seconds, settings.fleet_seconds) == (8, 300, 15)
     assert settings.kubeconfig is None
 
 

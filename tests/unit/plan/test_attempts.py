@@ -75,7 +75,7 @@ def test_a_result_that_is_not_found_is_lost_only_after_a_while() -> None:
     assert (early.lost_after, late.lost_after) == (RESULT_SECONDS - 1, 0)
 
 
-@pytest.mark.parametrize("reason", sorted(USER_FAULTS - {Reason.SOURCE_NOT_FOUND}))
+@pytest.mark.parametrize("reason", sorted(USER_FAULTS - {Reason.SOURCE_NOT_FOUND, Reason.INVALID_SAMPLES}))
 def test_a_users_fault_is_not_tried_again_until_the_spec_changes(reason: Reason) -> None:
     found = failed(reason, now=1e6)
     assert isinstance(found, Failed)
@@ -85,6 +85,12 @@ def test_a_users_fault_is_not_tried_again_until_the_spec_changes(reason: Reason)
 
 def test_a_source_that_is_not_there_yet_is_looked_for_again() -> None:
     found = failed(Reason.SOURCE_NOT_FOUND, now=1)
+    assert isinstance(found, Failed)
+    assert (found.users_fault, found.retry_after) == (True, 4)
+
+
+def test_samples_that_somebody_may_correct_are_read_again() -> None:
+    found = failed(Reason.INVALID_SAMPLES, now=1)
     assert isinstance(found, Failed)
     assert (found.users_fault, found.retry_after) == (True, 4)
 

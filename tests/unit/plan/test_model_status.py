@@ -6,12 +6,15 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.builders import ModelBuilder, a_model
-from tests.observed import REPOSITORY_UID, a_signature, a_snapshot, an_entry, engine_of, model, sha
+from tests.observed import NOW, REPOSITORY_UID, a_signature, a_snapshot, an_entry, engine_of, model, sha
 
-from triton_operator.plan import model_status, versions
-from triton_operator.plan.model_status import ModelVerdict, PodView, ServerView
+from triton_operator.plan import model_status, verdicts, versions
+from triton_operator.plan.loads import Fault
+from triton_operator.plan.model_status import ModelVerdict, Surroundings
 from triton_operator.plan.outcome import Outcome, Ready, Stalled, Waiting
+from triton_operator.plan.verdicts import Question
 from triton_operator.plan.versions import Build
+from triton_operator.plan.views import PodView, ServerView, TrialView
 from triton_operator.resources.inference_model import (
     CheckStatus,
     InferenceModel,
@@ -61,13 +64,24 @@ def a_view(
     return ServerView(name=name, builds=builds, in_tree=tree, wanted_pods=count, pods=pods)
 
 
-def a_pod(*ready: int, name: str = "pod-1", current: bool = True, trouble: str = "") -> PodView:
-    return PodView(name=name, ready=frozenset(ready), current=current, trouble=trouble)
+def a_pod(
+    *ready: int, name: str = "pod-1", current: bool = True, trouble: str = "", given_up: Fault | None = None
+) -> PodView:
+    return PodView(name=name, ready=frozenset(ready), current=current, trouble=trouble, given_up=given_up)
+
+
+def tried(view: ServerView, number: int, **more: Any) -> ServerView:
+    """Return the view of a server that tries a version which is not in its tree yet."""
+    engine = next(str(b.engine.name) for b in view.builds if b.number == number and b.engine)
+    in_tree = {n: e for n, e in view.in_tree.items() if n != number}
+    trial = TrialView(number=number, engine=engine, **more)
+    return dataclasses.replace(view, in_tree=in_tree, trial=trial)
 
 
 def told(found: InferenceModel, *views: ServerView, kept: set[str] | None = None) -> ModelVerdict:
     named = {str(b.engine.name) for view in views for b in view.builds if b.engine}
-    return model_status.verdict(found, views, kept_engines=named if kept is None else kept)
+    surroundings = Surroundings(kept_engines=named if kept is None else kept, now=NOW)
+    return model_status.verdict(found, views, surroundings)
 
 
 def with_entries(found: InferenceModel, entries: tuple[VersionStatus, ...]) -> InferenceModel:
@@ -84,7 +98,7 @@ def checked(found: InferenceModel, view: ServerView, *, reason: str = "Succeeded
             reason=reason,
             message="cosine 0.2",
         )
-        found = with_entries(found, model_status.with_check(found, build.number, check))
+        found = with_entries(found, verdicts.with_check(found, build.number, check))
     return found
 
 
@@ -122,7 +136,7 @@ def test_a_build_that_failed_stalls_the_model_and_leaves_the_other_version_servi
     found = model(a_builder(1, 2))
     view = a_view(found, outcomes={2: Stalled("InvalidModel", "not ONNX")}, pods=(a_pod(1),))
     verdict = told(checked(found, view), view)
-    assert verdict.outcome == Stalled("InvalidModel", "version 2: not ONNX")
+    assert verdict.outcome == Stalled("InvalidModel", "version 2: not ONNX; version 1 served meanwhile")
     assert verdict.serving == (1,)
     assert [entry.state for entry in verdict.versions] == [VersionState.PROMOTED, VersionState.FAILED]
 
@@ -188,23 +202,23 @@ def test_wrong_answers_stall_the_version_and_are_not_asked_again() -> None:
     view = a_view(found, pods=(a_pod(1),))
     wrong = checked(found, view, reason="WrongAnswers")
     assert told(wrong, view).outcome == Stalled("WrongAnswers", "version 1: cosine 0.2")
-    assert model_status.unchecked(wrong, view) == []
+    assert verdicts.unchecked(wrong, view) == []
 
 
 def test_what_answers_is_checked_once_on_one_pod() -> None:
     found = model(a_builder(1, 2))
     view = a_view(found, pods=(a_pod(1, name="b"), a_pod(1, name="a")))
     engine = engine_of(found, 1).name
-    assert model_status.unchecked(found, view) == [(1, engine, "a")]
-    assert model_status.unchecked(checked(found, view), view) == []
+    assert verdicts.unchecked(found, view) == [Question(1, engine, "a", "model")]
+    assert verdicts.unchecked(checked(found, view), view) == []
     stricter = model(a_builder(1, 2).with_spec(check={"minimumCosine": "0.999"}))
     again = with_entries(stricter, checked(found, view).status.versions)
-    assert model_status.unchecked(again, view) == [(1, engine, "a")]
+    assert verdicts.unchecked(again, view) == [Question(1, engine, "a", "model")]
 
 
 def test_a_version_that_is_no_longer_listed_is_not_checked() -> None:
     found = model(a_builder(2))
-    assert model_status.unchecked(found, a_view(found, in_tree={1}, pods=(a_pod(1),))) == []
+    assert verdicts.unchecked(found, a_view(found, in_tree={1}, pods=(a_pod(1),))) == []
 
 
 def test_servers_with_repositories_of_their_own_share_one_check() -> None:
@@ -213,8 +227,8 @@ def test_servers_with_repositories_of_their_own_share_one_check() -> None:
     second = a_view(found, name="b", pods=(a_pod(1, name="pod-2"),), repository_uid="another")
     found = with_entries(found, told(found, first, second).versions)
     found = with_entries(checked(found, first), told(checked(found, first), first, second).versions)
-    assert model_status.unchecked(found, first) == []
-    assert model_status.unchecked(found, second) == []
+    assert verdicts.unchecked(found, first) == []
+    assert verdicts.unchecked(found, second) == []
     assert told(found, first, second).outcome.reason == "Served"
     wrong = checked(found, first, reason="WrongAnswers")
     assert told(wrong, first, second).outcome.reason == "WrongAnswers"
@@ -223,7 +237,7 @@ def test_servers_with_repositories_of_their_own_share_one_check() -> None:
 def test_a_check_result_finds_its_place_even_when_the_status_was_lost() -> None:
     found = model(a_builder(1, 2))
     check = CheckStatus(engine="e", minimum_cosine="0.99", reason="Succeeded")
-    entries = model_status.with_check(found, 2, check)
+    entries = verdicts.with_check(found, 2, check)
     assert [(entry.number, entry.check) for entry in entries] == [(2, check)]
 
 
@@ -363,3 +377,120 @@ def test_a_status_that_is_read_back_gives_the_same_status(  # noqa: PLR0917 - dr
     again = told(with_entries(found, tuple(map(VersionStatus.model_validate, raw))), view, kept=kept)
     assert again == first
     assert {entry.number for entry in first.versions} >= listed
+
+
+def test_a_version_on_trial_is_told_step_by_step() -> None:
+    found = model(a_builder(1, 2))
+    view = a_view(found, pods=(a_pod(1),))
+    found = with_entries(found, checked(model(a_builder(1)), a_view(model(a_builder(1)))).status.versions)
+    told_of = [
+        told(found, tried(view, 2, **more)).versions[1]
+        for more in (
+            {},
+            {"pod": "pod-1"},
+            {"pod": "pod-1", "trouble": "load failed once: no memory"},
+            {"pod": "pod-1", "ready": True},
+        )
+    ]
+    assert [entry.reason for entry in told_of] == ["Queued", "Trying", "LoadFailed", "Checking"]
+    assert {entry.state for entry in told_of} == {VersionState.CANDIDATE}
+    assert "model.candidate on pod pod-1" in (told_of[1].message or "")
+    assert "no memory" in (told_of[2].message or "")
+
+
+def test_what_stands_in_the_way_of_a_check_is_told() -> None:
+    found = model(a_builder(1, 2))
+    view = tried(a_view(found, pods=(a_pod(1),)), 2, pod="pod-1", ready=True)
+    missing = Stalled("SourceNotFound", "no such file: samples.npz")
+    surroundings = Surroundings(kept_engines=(), now=NOW, samples=missing)
+    verdict = model_status.verdict(found, [view], surroundings)
+    assert verdict.versions[1].reason == "SourceNotFound"
+
+
+def test_a_candidate_is_checked_under_its_own_name() -> None:
+    found = model(a_builder(1, 2))
+    view = a_view(found, pods=(a_pod(1),))
+    trying = tried(view, 2, pod="pod-1", ready=True)
+    engine = engine_of(found, 2).name
+    assert Question(2, engine, "pod-1", "model.candidate") in verdicts.unchecked(found, trying)
+    waiting = tried(view, 2, pod="pod-1")
+    assert [question.number for question in verdicts.unchecked(found, waiting)] == [1]
+
+
+def test_a_candidate_that_its_pod_cannot_load_is_judged_once() -> None:
+    found = model(a_builder(1, 2))
+    view = tried(a_view(found), 2, pod="pod-1", trouble="no memory", given_up=Fault.FAILED)
+    ((number, engine, fault, message),) = verdicts.unloadable(found, view)
+    assert (number, fault, message) == (2, Fault.FAILED, "pod pod-1: no memory")
+    check = verdicts.load_verdict(found, engine, fault, message)
+    found = with_entries(found, verdicts.with_check(found, number, check))
+    assert verdicts.unloadable(found, view) == []
+    entry = told(found, view).versions[1]
+    assert (entry.state, entry.reason, entry.message) == (VersionState.FAILED, "LoadFailed", message)
+
+
+def a_new_version(*, served: bool = False) -> InferenceModel:
+    """Return a model whose version 1 has long been served, and version 2 was just promoted."""
+    entries = [
+        VersionStatus(number=n, state=VersionState.PROMOTED, served_since=NOW if n == 1 or served else None)
+        for n in (1, 2)
+    ]
+    return with_entries(model(a_builder(1, 2)), tuple(entries))
+
+
+REFUSING = a_pod(1, name="pod-2", trouble="no memory", given_up=Fault.FAILED)
+
+
+def test_a_new_version_that_one_pod_refuses_is_taken_back() -> None:
+    found = a_new_version()
+    view = a_view(found, pods=(a_pod(1, 2), REFUSING))
+    ((number, _, fault, message),) = verdicts.unloadable(found, view)
+    assert (number, fault, message) == (2, Fault.FAILED, "pod pod-2: no memory")
+
+
+def test_a_version_that_was_served_stays_when_a_later_pod_refuses_it() -> None:
+    found = a_new_version(served=True)
+    view = a_view(found, pods=(a_pod(1, 2), REFUSING))
+    assert verdicts.unloadable(found, view) == []
+    outcome = told(found, view).outcome
+    assert (type(outcome), outcome.reason) == (Stalled, "LoadFailed")
+    assert "pod pod-2: no memory" in outcome.message
+
+
+def test_the_only_version_stays_for_the_pods_that_can_load_it_unless_it_ends_containers() -> None:
+    found = with_entries(model(a_builder(1)), (VersionStatus(number=1, state=VersionState.PROMOTED),))
+    refused = a_pod(name="pod-2", trouble="no memory", given_up=Fault.FAILED)
+    assert verdicts.unloadable(found, a_view(found, pods=(a_pod(1), refused))) == []
+    crashed = a_pod(name="pod-2", trouble="ended", given_up=Fault.CRASHED)
+    assert len(verdicts.unloadable(found, a_view(found, pods=(a_pod(1), crashed)))) == 1
+
+
+def test_it_is_remembered_since_when_a_version_was_once_served_by_all() -> None:
+    found = model(a_builder(1))
+    half, full = a_view(found, pods=(a_pod(1), a_pod(name="p2"))), a_view(found, pods=(a_pod(1),))
+    found = with_entries(found, (VersionStatus(number=1, state=VersionState.BUILT),))
+    assert told(found, half).versions[0].served_since is None
+    served = told(found, full).versions
+    assert served[0].served_since == NOW
+    assert told(with_entries(found, served), half).versions[0].served_since == NOW
+    gone = dataclasses.replace(full, in_tree={})
+    assert told(with_entries(found, served), gone).versions[0].served_since is None
+
+
+def test_after_a_loss_of_the_status_nothing_in_a_tree_counts_as_new() -> None:
+    found = model(a_builder(1, 2))
+    view = a_view(found, pods=(a_pod(1, 2), REFUSING))
+    verdict = told(found, view)
+    assert all(entry.served_since for entry in verdict.versions)
+    assert verdicts.unloadable(with_entries(found, verdict.versions), view) == []
+
+
+def test_a_failed_version_that_was_removed_is_tried_again_when_it_returns() -> None:
+    both = model(a_builder(1, 2))
+    view = a_view(both, in_tree={1}, pods=(a_pod(1),))
+    failed = checked(both, view, reason="WrongAnswers").status.versions
+    entries = told(with_entries(both, failed), view).versions
+    alone = with_entries(model(a_builder(1)), entries)
+    kept = {engine_of(both, n).name for n in (1, 2)}
+    removed = told(alone, a_view(alone, pods=(a_pod(1),)), kept=kept).versions[1]
+    assert (removed.state, removed.check) == (VersionState.REMOVED, None)

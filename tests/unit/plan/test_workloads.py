@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from tests.observed import an_engine, engine_of, model, repository, server, sha
 from triton_operator.plan import jobs, keeper_workload, names, podspec, triton_workload
 from triton_operator.plan.outcome import OutcomeError
 from triton_operator.plan.podspec import Images
+from triton_operator.plan.samples import entry
 from triton_operator.resources.engine import Engine
 from triton_operator.resources.model_repository import PrepareSettings
+from triton_operator.resources.triton_server import OWNED_FLAGS
 
 Object = dict[str, Any]
 
@@ -40,6 +43,22 @@ def a_resolve_job() -> Object:
     return jobs.resolve(model=MODEL, version=version, attempt=1, settings=settings, images=IMAGES)
 
 
+def a_reference_job(**samples: Any) -> Object:
+    named = {"uri": "pvc://tests/a$$b.npz", **samples}
+    checked = a_model("detector").with_version(1, "pvc://s/1.onnx").with_spec(check={"samples": named})
+    found = model(checked, generation=4)
+    wanted = entry(found, "onnxruntime-1")
+    assert wanted is not None
+    return jobs.reference(
+        model=found,
+        engine="onnxruntime-1",
+        entry=wanted,
+        attempt=2,
+        repository=repository(a_repository("models").with_spec(prepare=SETTINGS)),
+        images=IMAGES,
+    )
+
+
 def a_keeper(**spec: Any) -> Object:
     found = repository(a_repository("models").with_spec(keeper=SETTINGS, **spec))
     return keeper_workload.deployment(
@@ -57,6 +76,7 @@ def a_triton(replicas: int = 2, **spec: Any) -> Object:
 WORKLOADS = {
     "prepare": a_prepare_job(**SETTINGS),
     "resolve": a_resolve_job(),
+    "samples": a_reference_job(),
     "keeper": a_keeper(),
     "triton": a_triton(),
 }
@@ -122,16 +142,17 @@ def test_pods_carry_what_their_deployment_selects() -> None:
         assert selector <= workload["spec"]["template"]["metadata"]["labels"].items()
 
 
-def test_only_keeper_and_prepare_may_write_to_the_volume() -> None:
+def test_only_keeper_and_jobs_that_store_may_write_to_the_volume() -> None:
     def writes(workload: Object, name: str) -> bool:
         mount = next(m for m in container_of(workload)["volumeMounts"] if m["name"] == name)
         return not mount.get("readOnly", False)
 
     assert writes(WORKLOADS["keeper"], "repository")
     assert writes(WORKLOADS["prepare"], "repository")
+    assert writes(WORKLOADS["samples"], "repository")
     assert not writes(WORKLOADS["triton"], "repository")
-    assert not writes(WORKLOADS["prepare"], "source")
-    assert not writes(WORKLOADS["resolve"], "source")
+    for job in ("prepare", "resolve", "samples"):
+        assert not writes(WORKLOADS[job], "source")
 
 
 # -- Jobs ------------------------------------------------------------------------------------------
@@ -155,9 +176,13 @@ def test_attempts_differ_in_name_and_label_alone() -> None:
 
 
 def test_kubernetes_replaces_nothing_in_a_source() -> None:
-    for workload in (WORKLOADS["prepare"], WORKLOADS["resolve"]):
-        arguments = container_of(workload)["args"]
-        assert "--source=pvc://sources/a$$$$b.onnx" in arguments  # "$$" means "$" there
+    for name, source in (
+        ("prepare", "pvc://sources/a$$b.onnx"),
+        ("resolve", "pvc://sources/a$$b.onnx"),
+        ("samples", "pvc://tests/a$$b.npz"),
+    ):
+        arguments = container_of(WORKLOADS[name])["args"]
+        assert f"--source={source.replace('$', '$$')}" in arguments  # "$$" means "$" there
         assert "--source-root=/source" in arguments
 
 
@@ -264,13 +289,100 @@ def test_a_release_is_on_the_pods_but_not_in_the_selector() -> None:
     assert names.RELEASE not in deployment["spec"]["selector"]["matchLabels"]
 
 
+def test_a_pod_starts_in_the_services_and_can_be_left_out() -> None:
+    deployment = a_triton()
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    for service in triton_workload.services(server(a_server("a10"))):
+        assert service["spec"]["selector"].items() <= labels.items()
+    # what finds the pods must find those that are left out too
+    budget = triton_workload.disruption_budget(server(a_server("a10")))
+    for selector in (deployment["spec"]["selector"], budget["spec"]["selector"]):
+        assert names.SERVING not in selector["matchLabels"]
+        assert selector["matchLabels"].items() <= labels.items()
+    assert names.SERVING not in triton_workload.selector(server(a_server("a10")))
+
+
+def test_triton_says_whose_pod_it_is() -> None:
+    container = container_of(a_triton())
+    variable = next(each for each in container["env"] if each["name"] == "POD_NAME")
+    assert variable["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+    assert "--id=$(POD_NAME)" in container["args"]
+
+
+def test_every_variable_that_arguments_name_is_set_and_the_operators() -> None:
+    container = container_of(a_triton(env=[{"name": "A"}]))
+    named = set(re.findall(r"\$\((\w+)\)", " ".join(container["args"])))
+    assert named == {each["name"] for each in container["env"]} - {"A"}
+
+
+def test_every_flag_that_the_operator_sets_is_its_own() -> None:
+    flags = {argument.split("=")[0] for argument in container_of(a_triton())["args"]}
+    assert flags <= set(OWNED_FLAGS)
+
+
+def test_a_pod_that_ends_answers_on_while_clients_leave() -> None:
+    deployment = a_triton(shutdown={"leaveSeconds": 30, "exitTimeoutSeconds": 60})
+    container = container_of(deployment)
+    assert container["lifecycle"] == {"preStop": {"sleep": {"seconds": 30}}}
+    assert "--exit-timeout-secs=60" in container["args"]
+    assert "--grpc-max-connection-age=20000" in container["args"]
+    assert pod_of(deployment)["terminationGracePeriodSeconds"] == 95
+
+
+@given(st.integers(1, 600))
+def test_grpc_connections_move_before_their_pod_goes(leave_seconds: int) -> None:
+    arguments = container_of(a_triton(shutdown={"leaveSeconds": leave_seconds}))["args"]
+    (age,) = [int(a.split("=")[1]) for a in arguments if a.startswith("--grpc-max-connection-age=")]
+    assert 0 < age * 1.1 < leave_seconds * 1000  # gRPC adds up to a tenth
+
+
+def test_a_pod_that_may_go_at_once_neither_waits_nor_sends_clients_away() -> None:
+    deployment = a_triton(shutdown={"leaveSeconds": 0, "exitTimeoutSeconds": 1})
+    container = container_of(deployment)
+    assert "lifecycle" not in container
+    assert not any("connection-age" in argument for argument in container["args"])
+    assert pod_of(deployment)["terminationGracePeriodSeconds"] == 6
+
+
+def test_pods_are_replaced_as_the_spec_says() -> None:
+    assert a_triton()["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+    }
+    no_room = a_triton(update={"maxSurge": 0, "maxUnavailable": "25%"})
+    assert no_room["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": "25%"}
+
+
+def test_drains_take_so_many_pods_at_once_and_any_that_is_not_ready() -> None:
+    found = server(a_server("a10").with_disruption("20%"))
+    budget = triton_workload.disruption_budget(found)
+    assert (budget["apiVersion"], budget["kind"]) == ("policy/v1", "PodDisruptionBudget")
+    assert budget["metadata"]["name"] == "triton-a10"
+    assert budget["metadata"]["labels"][names.MANAGED_BY] == names.MANAGER
+    assert budget["metadata"]["ownerReferences"][0]["uid"] == found.metadata.uid
+    assert budget["spec"] == {
+        "maxUnavailable": "20%",
+        "selector": {"matchLabels": triton_workload.pod_labels(found)},
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+    }
+
+
+def test_pods_spread_over_nodes_but_never_wait_for_one() -> None:
+    (spread,) = pod_of(a_triton())["topologySpreadConstraints"]
+    assert (spread["topologyKey"], spread["whenUnsatisfiable"]) == (
+        "kubernetes.io/hostname",
+        "ScheduleAnyway",
+    )
+    assert spread["labelSelector"] == {"matchLabels": triton_workload.pod_labels(server(a_server("a10")))}
+
+
 def test_two_services_lead_to_the_pods() -> None:
     found = server(a_server("a10").with_spec(service={"name": "vision", "type": "NodePort"}))
     front, headless = triton_workload.services(found)
     assert (front["metadata"]["name"], front["spec"]["type"]) == ("vision", "NodePort")
     assert (headless["metadata"]["name"], headless["spec"]["clusterIP"]) == ("vision-pods", "None")
     for service in (front, headless):
-        assert service["spec"]["selector"] == triton_workload.pod_labels(found)
+        assert service["spec"]["selector"] == triton_workload.pod_labels(found) | {names.SERVING: "true"}
         assert [port["port"] for port in service["spec"]["ports"]] == [8000, 8001, 8002]
 
 

@@ -105,8 +105,17 @@ def test_batch_size_is_the_smallest_build_unless_asked_for() -> None:
         {"number": n, "source": {"uri": "pvc://m/x"}, "build": {"maxBatchSize": size}}
         for n, size in ((1, 8), (2, 4))
     ]
-    assert _model(versions=versions).spec.max_batch_size == 4
-    assert _model(versions=versions, serving={"maxBatchSize": 0}).spec.max_batch_size == 0
+    assert _model(versions=versions).spec.max_batch_size({1, 2}) == 4
+    assert _model(versions=versions, serving={"maxBatchSize": 0}).spec.max_batch_size({1}) == 0
+
+
+def test_versions_that_are_not_served_do_not_shrink_the_batch() -> None:
+    versions = [
+        {"number": n, "source": {"uri": "pvc://m/x"}, "build": {"maxBatchSize": size}}
+        for n, size in ((1, 8), (2, 4))
+    ]
+    assert _model(versions=versions).spec.max_batch_size({1}) == 8
+    assert _model(versions=versions).spec.max_batch_size(()) == 4
 
 
 def test_version_is_found_by_number() -> None:
@@ -145,6 +154,33 @@ def test_whole_numbers_are_quantities() -> None:
     server = TritonServer.parse(BODIES[TritonServer])
     assert server.spec.resources is not None
     assert server.spec.resources.limits == {"cpu": "2", "memory": "2Gi"}
+
+
+@pytest.mark.parametrize("most", [0, 1, 1000, "0%", "7%", "25%", "100%"])
+def test_a_number_of_pods_is_whole_or_a_percentage(most: int | str) -> None:
+    server = TritonServer.parse(_body({"image": "t", "update": {"maxSurge": most}}))
+    assert server.spec.update.max_surge == most
+    assert server.to_manifest()["spec"]["update"]["maxSurge"] == most
+
+
+@pytest.mark.parametrize("most", [-1, 1001, "1", "101%", "-1%", "01%", "%", "1%\n", 0.5, True, None])
+def test_what_is_no_number_of_pods_is_refused(most: object) -> None:
+    with pytest.raises(pydantic.ValidationError):
+        TritonServer.parse(_body({"image": "t", "update": {"maxSurge": most}}))
+
+
+def test_pods_are_replaced_and_end_without_loss_unless_told_otherwise() -> None:
+    spec = TritonServer.parse(_body({"image": "t"})).spec
+    assert (spec.update.max_surge, spec.update.max_unavailable) == (1, 0)
+    assert spec.disruption.max_unavailable == 1
+    assert (spec.shutdown.leave_seconds, spec.shutdown.exit_timeout_seconds) == (15, 10)
+    assert (spec.loads.max_concurrent, spec.loads.timeout_seconds) == (8, 600)
+
+
+def test_a_model_is_neither_suspended_nor_warmed_up_unless_asked_for() -> None:
+    spec = _model().spec
+    assert (spec.suspend, spec.serving.warmup, spec.check.samples) == (False, False, None)
+    assert spec.serving.labels == {}
 
 
 @pytest.mark.parametrize("size", ["-1Gi", "big", "1 Gi", True, 1.5])
@@ -223,7 +259,7 @@ def test_owned_flags_hide_no_flag_of_the_user() -> None:
         "--metrics-config",
         "--cuda-memory-pool-byte-size",
         "--backend-config",
-        "--id",
+        "--grpc-max-connection-age-grace",
         "--cache-config",
     ]
     assert [flag for flag in allowed if any(owned.startswith(flag) for owned in OWNED_FLAGS)] == []

@@ -1,0 +1,159 @@
+"""The reference job: the user's own samples, and what the source of an engine answers to them.
+
+It makes an entry of the store, as `prepare` does: complete with its MANIFEST or not there at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine_builder import files, source, store
+from engine_builder.contract import PREPARE_VERSION, Reason, Report, StoreManifest
+from engine_builder.errors import JobError
+from engine_builder.fetch import locate
+from engine_builder.isolation import isolated
+from engine_builder.volume import Layout
+
+if TYPE_CHECKING:
+    from engine_builder.progress import Progress
+
+MAX_BYTES = 256 << 20
+"""Largest file of samples, packed or unpacked, unless told otherwise."""
+_COPY = "samples.npz"
+_FIELD = "check.samples"
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferenceRequest:
+    """What a reference job was asked for: an entry of the store for the samples of an engine."""
+
+    repository: Path
+    entry: str
+    key: str
+    engine: str
+    uri: str
+    staging_uid: str
+    sha256: str | None = None
+    source_root: Path = Path("/source")
+    max_bytes: int = MAX_BYTES
+
+
+@dataclasses.dataclass(frozen=True)
+class Answered:
+    """How many of the user's samples the model has answered, and what a reader should know of them."""
+
+    given: int
+    answered: int
+    notes: tuple[str, ...] = ()
+
+
+def make_reference(request: ReferenceRequest, progress: Progress) -> Report:
+    """Make sure that the store has the user's samples with the answers of an engine's source.
+
+    Raises:
+        JobError: the reason and what to do; nothing of the attempt is left then.
+        OSError: the volume failed.
+    """
+    layout = Layout(request.repository)
+    layout.make()
+    standing = store.find(layout, engine=request.entry, key=request.key)
+    if standing is not None:
+        return _report(standing, "the samples were in the store already")
+    engine = store.read_manifest(layout, request.engine)
+    if engine is None:
+        message = f"store/{request.engine} is not there; will be tried again"
+        raise JobError(Reason.VOLUME_ERROR, message)
+    with store.staging(layout, request.staging_uid) as place:
+        with progress.step("fetch"):
+            digest = _fetch(request, layout, place, progress)
+        with progress.step("reference"):
+            model = layout.store / request.engine / store.MODEL_FILE
+            batched = engine.signature.has_batch
+            found = isolated(answer, place, model, batched=batched, most_bytes=request.max_bytes)
+        with progress.step("store"):
+            files.delete(place / _COPY)
+            manifest = _store(request, layout, place, engine=engine, digest=digest)
+    return _report(manifest, _summary(found))
+
+
+def _fetch(request: ReferenceRequest, layout: Layout, place: Path, progress: Progress) -> str:
+    location = dataclasses.replace(locate(request.uri, request.source_root), field=f"{_FIELD}.uri")
+    store.require_space(layout, source.file_size(location, location.path))
+    digest, _ = source.read_once(
+        location, location.path, into=place / _COPY, limit=request.max_bytes, progress=progress
+    )
+    if request.sha256 not in {None, digest}:
+        raise JobError(
+            Reason.DIGEST_MISMATCH,
+            f"{request.uri} has sha256 {digest}, but {_FIELD}.sha256 says {request.sha256}: "
+            "put the right file back, or correct the digest",
+        )
+    return digest
+
+
+def answer(place: Path, model: Path, *, batched: bool, most_bytes: int) -> Answered:
+    """Run the samples in `place` through an engine's model; writes the answers beside them.
+
+    Raises:
+        JobError: `InvalidSamples`.
+    """
+    from engine_builder import onnx_model, reference, reference_file, runtime, samples_file
+
+    session = runtime.open_session(model, onnx_model.parse(model))
+    if kind := reference.not_exchanged(session):
+        raise JobError(
+            Reason.INVALID_SAMPLES,
+            f"{_FIELD}: this model cannot be asked, as onnxruntime exchanges no {kind} with Python: "
+            f"take spec.{_FIELD} out",
+        )
+    inputs = reference.inputs_of(session)
+    given = samples_file.load(place / _COPY, inputs, batched=batched, most_bytes=most_bytes)
+    answered: list[reference_file.Sample] = []
+    try:
+        for sample in reference.run(session, given):
+            answered.append(sample)  # noqa: PERF402 - how many there were tells which one failed
+    except MemoryError:
+        raise
+    except Exception as error:  # onnxruntime's classes share no base of their own
+        raise JobError(
+            Reason.INVALID_SAMPLES,
+            f"{_FIELD}: the model does not take sample {len(answered)}: {runtime.clean(str(error))[:1000]}",
+        ) from error
+    reference_file.save(place / store.REFERENCE_FILE, answered)
+    return Answered(len(given), len(answered), tuple(reference.not_numbers(answered)))
+
+
+def _store(
+    request: ReferenceRequest, layout: Layout, place: Path, *, engine: StoreManifest, digest: str
+) -> StoreManifest:
+    draft = StoreManifest(
+        engine=request.entry,
+        key=request.key,
+        source_sha256=digest,
+        prepare_version=PREPARE_VERSION,
+        files={},
+        size_bytes=0,
+        signature=engine.signature,
+    )
+    return store.publish(layout, place, store.seal(place, draft))
+
+
+def _report(manifest: StoreManifest, message: str) -> Report:
+    return Report(
+        Reason.SUCCEEDED,
+        message,
+        engine=manifest.engine,
+        sha256=manifest.source_sha256,
+        size_bytes=manifest.size_bytes,
+    )
+
+
+def _summary(found: Answered) -> str:
+    lines = [f"{found.answered} of {found.given} samples answered"]
+    if found.answered < found.given:
+        lines.append("the others would take too long, and are left out")
+    if found.notes:
+        lines.append(f"NaN or infinity in {', '.join(found.notes)}")
+    return "; ".join(lines)

@@ -1,0 +1,103 @@
+"""What a server's pods are told: models to serve, candidates to try, and whether requests reach them."""
+
+from __future__ import annotations
+
+from triton_operator.clients.kube import INFERENCE_MODEL, POD, Conflict, Object
+from triton_operator.controllers import survey
+from triton_operator.controllers.context import Context
+from triton_operator.controllers.fleet import Assignment
+from triton_operator.controllers.publishing import Edition
+from triton_operator.controllers.survey import Ground
+from triton_operator.plan import exclusion, model_config, names, pods, trial, triton_workload
+from triton_operator.plan.converge import Desired, DesiredModel
+from triton_operator.plan.publish import Published
+from triton_operator.resources.inference_model import InferenceModel
+from triton_operator.resources.triton_server import TritonServer
+
+
+async def steer(ctx: Context, ground: Ground, edition: Edition) -> None:
+    """Tell the pods what to serve, now that the tree holds it."""
+    server = ground.server
+    place = (server.namespace, server.name)
+    before = ctx.fleet.assignment(place)
+    desired: dict[str, DesiredModel | None] = dict.fromkeys(edition.untouched)
+    desired |= {made.name: made.desired() for _, made in edition.published}
+    own_pods = survey.pods_of(ctx, server)
+    assignment = Assignment(
+        desired=desired,
+        control_key=ctx.keys.triton(server.metadata.uid).hex(),
+        trials=_trials(ctx, ground, edition),
+        left_alone=frozenset(pod["metadata"]["uid"] for pod in own_pods if not _reads(pod, ground.release)),
+        loads_at_once=server.spec.loads.max_concurrent,
+        load_timeout_seconds=server.spec.loads.timeout_seconds,
+    )
+    ctx.fleet.assign(place, assignment)
+    containers = (pods.running(pod, triton_workload.CONTAINER) for pod in own_pods)
+    ctx.fleet.observe(place, [container for container in containers if container is not None])
+    for model, made in edition.published:
+        former = before.desired.get(made.name) if before is not None else None
+        if former is not None:
+            await _tell_reload(ctx, server, model, made, former)
+
+
+async def route(ctx: Context, server: TritonServer) -> None:
+    """Keep requests away from pods that lack a model which others serve, and let them back."""
+    known = survey.served_by_pods(ctx, server)
+    out = exclusion.left_out(known)
+    for pod in survey.pods_of(ctx, server):
+        metadata = pod["metadata"]
+        wanted = "false" if metadata["name"] in out else "true"
+        label = metadata["labels"].get(names.SERVING)
+        heard = label is None or metadata["name"] in known
+        if label == wanted or not heard or "deletionTimestamp" in metadata:
+            continue
+        body = {
+            "metadata": {
+                "name": metadata["name"],
+                "namespace": metadata["namespace"],
+                "uid": metadata["uid"],
+                "labels": {names.SERVING: wanted},
+            }
+        }
+        try:
+            ctx.cache.put(await ctx.kube.apply(POD, body))
+        except Conflict:  # gone meanwhile
+            continue
+        reason, said = ("LeftOut", "out of") if wanted == "false" else ("LetIn", "back in")
+        message = f"pod {metadata['name']} is {said} the Service"
+        await ctx.status.tell(server, reason=reason, message=message, warning=wanted == "false")
+
+
+def _reads(pod: Object, release: str) -> bool:
+    """Tell whether a pod reads the tree of a release; one of another goes when its successor serves."""
+    return bool(pod["metadata"]["labels"].get(names.RELEASE) == release)
+
+
+def _trials(ctx: Context, ground: Ground, edition: Edition) -> dict[str, Desired]:
+    """Return what single pods must try, by their UID."""
+    server = ground.server
+    place = (server.namespace, server.name)
+    candidates = {made.trial.name: made.trial for _, made in edition.published if made.trial is not None}
+    reading = {p["metadata"]["uid"] for p in survey.pods_of(ctx, server) if _reads(p, ground.release)}
+    able = [r.uid for r in ctx.fleet.reports(place) if r.loaded is not None and r.uid in reading]
+    before = ctx.fleet.assignment(place)
+    former = {name: uid for uid, tried in (before.trials if before else {}).items() for name in tried}
+    chosen = trial.hosts(candidates, able, former)
+    return {uid: {name: candidates[name].desired()} for name, uid in chosen.items()}
+
+
+async def _tell_reload(
+    ctx: Context, server: TritonServer, model: InferenceModel, made: Published, former: DesiredModel
+) -> None:
+    """Say what a new configuration costs: all versions of the model are loaded anew."""
+    if former.fingerprint == made.config.fingerprint:
+        return
+    changed = model_config.changes(former.config, made.config.text)
+    fields = ", ".join("labels" if field == "output" else field for field in changed)
+    numbers = ", ".join(map(str, sorted(made.engines)))
+    message = (
+        f"{fields} changed: every pod of TritonServer {server.name} loads version {numbers} anew; "
+        f"the former configuration answers until the new one does"
+    )
+    if ctx.cache.get(INFERENCE_MODEL.kind, model.namespace, model.name) is not None:
+        await ctx.status.tell(model, reason="Reloading", message=message)
