@@ -15,17 +15,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 from tests.integration.triton_double import TritonDouble
+from tests.integration.triton_repository import CrashError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from tests.integration.triton_repository import Faults
+
 TERMINATION_LOG = "/dev/termination-log"
 TERMINATION_BYTES = 4096
 KILLED = 137
+CRASHED = 139
+LEAVE_SECONDS = 1.0
+"""Longest sleep before a container is ended: nobody here learns late that a pod leaves its Services."""
 COMMANDS: Mapping[str, list[str]] = {
     "keeper": [sys.executable, "-m", "engine_builder"],
     "prepare": [sys.executable, "-m", "engine_builder"],
     "resolve": [sys.executable, "-m", "engine_builder"],
+    "samples": [sys.executable, "-m", "engine_builder"],
 }
 """What the images' entry points run, by the component in the pod's labels; others run their command."""
 
@@ -140,40 +147,55 @@ class ProgramContainer:
 
 
 class TritonContainer:
-    """A container with a Triton double in place of tritonserver."""
+    """A container with a Triton double in place of tritonserver; its faults outlive it."""
 
-    def __init__(self, spec: Object, setting: Setting) -> None:
+    def __init__(self, spec: Object, setting: Setting, faults: Faults) -> None:
         flags = [setting.localised(each).partition("=") for each in spec.get("args", [])]
         values = {flag: value for flag, _, value in flags}
         control = values.get("--grpc-restricted-protocol", "").partition(":")[2].partition("=")
+        loop = asyncio.get_running_loop()
         self.double = TritonDouble(
             Path(values["--model-repository"]),
             address=f"{setting.pod_ip}:8001",
+            identity=values.get("--id", "triton"),
             control=(control[0], control[2]) if control[0] else None,
+            faults=faults,
+            crashed=lambda: loop.call_soon_threadsafe(self._end, CRASHED),
         )
+        leave = spec.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        self._leave_seconds = min(leave, LEAVE_SECONDS)
         self._ended = asyncio.Event()
         self._code = 0
 
     async def start(self) -> None:
-        await asyncio.to_thread(self.double.start)
+        try:
+            await asyncio.to_thread(self.double.start)
+        except CrashError:
+            self._end(CRASHED)
 
     async def is_ready(self) -> bool:
-        return not self.double.faults.hang
+        return not self.double.faults.hang and not self._ended.is_set()
 
     async def wait(self) -> Ended:
         await self._ended.wait()
         return Ended(exit_code=self._code)
 
     async def stop(self, *, grace_seconds: float) -> None:
-        self._code = 0 if grace_seconds else KILLED
-        await asyncio.to_thread(self.double.stop)
-        self._ended.set()
+        if grace_seconds:
+            await asyncio.sleep(self._leave_seconds)  # the preStop hook
+        await asyncio.to_thread(self.double.stop, grace_seconds=grace_seconds)
+        self._end(0 if grace_seconds else KILLED)
+
+    def _end(self, code: int) -> None:
+        if not self._ended.is_set():
+            self._code = code
+            self._ended.set()
 
 
-def make_container(component: str, spec: Object, setting: Setting) -> Container:
+def make_container(component: str, spec: Object, setting: Setting, *, faults: Faults) -> Container:
     """Return the container that a pod of this component runs."""
     if component == "triton":
-        return TritonContainer(spec, setting)
+        return TritonContainer(spec, setting, faults)
     return ProgramContainer(component, spec, setting)
 
 

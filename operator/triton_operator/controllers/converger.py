@@ -86,10 +86,14 @@ class Triton(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ModelReport:
-    """What a pod does with one model; `given_up` is the fault for which it is not loaded any more."""
+    """What a pod does with one model: versions that answer, and those that it should have and lacks.
+
+    `given_up` is the fault for which they are not loaded any more.
+    """
 
     ready: frozenset[int]
     current: bool
+    lacking: frozenset[int] = frozenset()
     trouble: str = ""
     given_up: Fault | None = None
 
@@ -413,8 +417,10 @@ class Converger:
     ) -> ModelReport:
         found = self._failures.get(model)
         failure = found[0] if found is not None and found[0].step == Load(model, wanted) else None
+        ready = ready_versions(index, model)
         return ModelReport(
-            ready=ready_versions(index, model),
+            ready=ready,
+            lacking=wanted.versions - ready,
             current=fingerprint == wanted.fingerprint,
             trouble=str(failure) if failure is not None else "",
             given_up=failure.fault if failure is not None and failure.given_up else None,

@@ -156,7 +156,11 @@ def _kept(ctx: Context, repository: ModelRepository) -> SweepRequest:
     releases = {(server.name, server.release) for server in own_servers if server.release is not None}
     own_names = {server.name for server in own_servers}
     releases |= {(s, r) for s, r in _releases_in_use(ctx, namespace) if s in own_names}
-    preparing = ctx.cache.labelled(POD.kind, namespace, names.labels("prepare"))
+    preparing = [
+        pod
+        for component in ("prepare", samples.COMPONENT)
+        for pod in ctx.cache.labelled(POD.kind, namespace, names.labels(component))
+    ]
     return sweep.keep(
         engines={
             *(engine.name for engine in engines if engine.spec.repository == name),

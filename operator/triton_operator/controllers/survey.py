@@ -15,7 +15,7 @@ from triton_operator.clients.kube import (
     Object,
 )
 from triton_operator.controllers.context import Context
-from triton_operator.controllers.converger import PodReport
+from triton_operator.controllers.converger import ModelReport, PodReport
 from triton_operator.controllers.volumes import tree_of, versions_in
 from triton_operator.plan import exclusion, pods, publish, triton_workload, versions
 from triton_operator.plan.outcome import Outcome, Ready, Stalled, Waiting
@@ -228,18 +228,36 @@ def pods_of(ctx: Context, server: TritonServer) -> list[Object]:
 
 
 def served_by_pods(ctx: Context, server: TritonServer) -> dict[str, exclusion.Served]:
-    """Return by pod's name which models it answers for and which it failed to load."""
+    """Return by pod's name what requests find there, and what they don't though they should."""
     ready = {pod["metadata"]["name"] for pod in pods_of(ctx, server) if pods.is_ready(pod)}
+    relied_on = {
+        f"{model.triton_name}/{entry.number}"
+        for model in models_of(ctx, server)
+        for entry in model.status.versions
+        if entry.served_since is not None  # a newer one that fails is taken back
+    }
     return {
         report.pod: exclusion.Served(
-            models=frozenset(name for name, found in report.models.items() if found.ready),
-            failed=frozenset(
-                name for name, found in report.models.items() if found.trouble and not is_trial(name)
-            ),
+            found=frozenset(item for name, each in _own(report) for item in _found(name, each)),
+            missed=frozenset(item for name, each in _own(report) for item in _missed(name, each, relied_on)),
         )
         for report in ctx.fleet.reports((server.namespace, server.name))
         if report.loaded is not None and report.pod in ready
     }
+
+
+def _own(report: PodReport) -> list[tuple[str, ModelReport]]:
+    return [(name, found) for name, found in report.models.items() if not is_trial(name)]
+
+
+def _found(name: str, report: ModelReport) -> set[str]:
+    return {f"{name}/{version}" for version in report.ready} | ({name} if report.ready else set())
+
+
+def _missed(name: str, report: ModelReport, relied_on: set[str]) -> set[str]:
+    """Return what can't be loaded: a model at the first failure, a version when it is given up."""
+    given_up = {f"{name}/{v}" for v in report.lacking} if report.given_up is not None else set()
+    return given_up & relied_on | ({name} if report.trouble and not report.ready else set())
 
 
 def _engine_outcome(engine: Engine) -> Outcome:
