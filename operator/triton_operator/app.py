@@ -53,6 +53,9 @@ from triton_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 
+CONTROL_SECONDS = 5.0
+"""A Triton that doesn't answer its control API for so long hangs; loads have a limit of their own."""
+
 OWN_KINDS = (MODEL_REPOSITORY, TRITON_SERVER, ENGINE, INFERENCE_MODEL)
 CHILD_KINDS = (DEPLOYMENT, SERVICE, POD_DISRUPTION_BUDGET, JOB, POD, CLAIM)
 RECONCILERS: dict[str, Callable[[Context, Key], Awaitable[float | None]]] = {
@@ -135,7 +138,7 @@ async def _context(settings: Settings, kube: Kube, metrics: Metrics) -> AsyncIte
 
 def _fleet(settings: Settings, observer: FleetObserver) -> Fleet:
     def connect(ip: str, control_key: str) -> Triton:
-        return Triton(f"{ip}:{triton_workload.GRPC_PORT}", control_key=control_key)
+        return Triton(f"{ip}:{triton_workload.GRPC_PORT}", control_key=control_key, timeout=CONTROL_SECONDS)
 
     return Fleet(connect=connect, observer=observer, interval_seconds=settings.fleet_seconds)
 

@@ -45,6 +45,9 @@ UNREACHABLE_SECONDS = (0.5, 10.0)
 STARTING_SECONDS = 1.0
 """Longest pause before a container that is not ready yet is asked again: it may open its port any moment."""
 
+SILENT_SECONDS = 5.0
+"""A pod that could not be asked for so long is told as silent."""
+
 LOAD_RETRY_SECONDS = (2.0, 300.0)
 """First and longest pause after failures, which double in between."""
 
@@ -100,7 +103,7 @@ class ModelReport:
 
 @dataclasses.dataclass(frozen=True)
 class PodReport:
-    """What a pod does; `trouble` says why it can't be asked, `silent` that this was so again and again.
+    """What a pod does; `trouble` says why it can't be asked, `silent` that this has been so for a while.
 
     `loaded` are all models that it holds or is about to, and None until it was asked.
     """
@@ -170,6 +173,7 @@ class Converger:
         self._failures: dict[str, tuple[Failure, float]] = {}  # with the time of the next try
         self._cut: dict[str, tuple[Load, str]] = {}  # loads without an answer, and the container asked
         self._unreachable = 0
+        self._silent_since: float | None = None
         self._right = False
 
     def update(self, container: RunningContainer, desired: Desired) -> None:
@@ -179,10 +183,13 @@ class Converger:
         if container.container_id != self.container.container_id:
             self._restarted(container)
         if container.ready and not self.container.ready:
-            self._unreachable = 0  # what it did while it started says nothing any more
+            self._silent_since = None  # what it did while it started says nothing any more
             self.report = dataclasses.replace(self.report, silent=False)
         if desired != self._desired:
             self._right = False
+            self.report = dataclasses.replace(
+                self.report, models=_outdated(self.report.models, self._desired, desired)
+            )
         self.container, self._desired = container, desired
         self._changed.set()
 
@@ -234,7 +241,7 @@ class Converger:
         except Exception as error:  # whatever it is, the pod must be looked at again
             log.exception("converger failed", extra=about("Pod", self._namespace, self.container.pod))
             return self._not_asked(f"{type(error).__name__}: {error}")
-        self._unreachable = 0
+        self._unreachable, self._silent_since = 0, None
         return pause
 
     async def _identify(self, container: RunningContainer) -> None:
@@ -245,7 +252,9 @@ class Converger:
 
     def _not_asked(self, trouble: str) -> float:
         self._unreachable += 1
-        silent = self._unreachable > 1
+        now = time.monotonic()
+        self._silent_since = now if self._silent_since is None else self._silent_since
+        silent = now - self._silent_since >= SILENT_SECONDS
         self._tell(
             dataclasses.replace(
                 self.report, asked=True, loaded=None, models={}, trouble=trouble, silent=silent
@@ -353,24 +362,25 @@ class Converger:
 
     async def _timed(self, operation: str, model: str, call: Awaitable[None]) -> None:
         started = time.monotonic()
-        result = "done"
         try:
             await call
         except TritonError as error:
             result = "refused" if isinstance(error, TritonRefused) else "unreachable"
+            self._note(operation, model, result, time.monotonic() - started)
             raise
-        finally:
-            seconds = time.monotonic() - started
-            self._observer.loaded(operation, result, seconds)
-            log.log(
-                logging.INFO if result == "done" else logging.WARNING,
-                "%s of model %s: %s in %.2f s",
-                operation,
-                model,
-                result,
-                seconds,
-                extra=about("Pod", self._namespace, self.container.pod),
-            )
+        self._note(operation, model, "done", time.monotonic() - started)
+
+    def _note(self, operation: str, model: str, result: str, seconds: float) -> None:
+        self._observer.loaded(operation, result, seconds)
+        log.log(
+            logging.INFO if result == "done" else logging.WARNING,
+            "%s of model %s: %s in %.2f s",
+            operation,
+            model,
+            result,
+            seconds,
+            extra=about("Pod", self._namespace, self.container.pod),
+        )
 
     def _failed(self, step: Step, fault: Fault, message: str, *, passing: bool = False) -> None:
         before = self._failures.get(step.model)
@@ -438,6 +448,12 @@ _POLL = "failed to poll from model repository"
 _LABELS = "failed to open text file for read"
 _MAY_PASS = (_NOT_READY, _POLL, _LABELS)
 """A network volume may show late what was written: Triton then finds no model, or nothing new."""
+
+
+def _outdated(models: Mapping[str, ModelReport], before: Desired, after: Desired) -> dict[str, ModelReport]:
+    """Return what a pod does, told as not current where another configuration is wanted now."""
+    changed = {m for m in models if before.get(m) != after.get(m)}
+    return {m: dataclasses.replace(r, current=r.current and m not in changed) for m, r in models.items()}
 
 
 def _may_pass(reason: str) -> bool:

@@ -88,6 +88,7 @@ class Fleet:
         self._assignments: dict[Place, Assignment] = {}
         self._limits: dict[Place, Limits] = {}
         self._pods: dict[Place, dict[str, RunningContainer]] = {}
+        self._standing: dict[Place, frozenset[str]] = {}
         self._members: dict[Place, dict[str, _Member]] = {}
         self._tried: set[Place] = set()
         self._ending: set[asyncio.Task[None]] = set()
@@ -113,14 +114,24 @@ class Fleet:
         self._assignments.pop(place, None)
         self._limits.pop(place, None)
         self._pods.pop(place, None)
+        self._standing.pop(place, None)
         self._tried.discard(place)
         self._reconcile(place)
 
-    def observe(self, place: Place, containers: Iterable[RunningContainer]) -> None:
-        """Say which Triton containers of a server run now."""
+    def observe(
+        self,
+        place: Place,
+        containers: Iterable[RunningContainer],
+        *,
+        standing: frozenset[str] = frozenset(),
+    ) -> None:
+        """Say which Triton containers of a server run now.
+
+        Of `standing` pods (UIDs) whose container has ended it stays known what it died of.
+        """
         found = {container.uid: container for container in containers}
-        if self._pods.get(place, {}) != found:
-            self._pods[place] = found
+        if (self._pods.get(place, {}), self._standing.get(place)) != (found, standing):
+            self._pods[place], self._standing[place] = found, standing
             self._reconcile(place)
             self._observer.reported(place)
 
@@ -149,16 +160,19 @@ class Fleet:
         assignment = self._assignments.get(place)
         pods = self._pods.get(place, {}) if assignment is not None else {}
         members = self._members.setdefault(place, {})
+        standing = self._standing.get(place, frozenset())
         for uid, member in list(members.items()):
-            gone = uid not in pods or pods[uid].ip != member.converger.container.ip
+            known = pods.get(uid)
+            gone = uid not in standing if known is None else known.ip != member.converger.container.ip
             if gone or assignment is None or member.control_key != assignment.control_key:
                 self._end(members.pop(uid))
         if assignment is not None:
             for uid, container in pods.items():
                 if uid not in members:
                     members[uid] = self._start(place, container, assignment)
-                members[uid].converger.limits = self._limits[place]
-                members[uid].converger.update(container, assignment.of(uid))
+            for uid, member in members.items():
+                member.converger.limits = self._limits[place]
+                member.converger.update(pods.get(uid, member.converger.container), assignment.of(uid))
         if not members:
             self._members.pop(place, None)
 

@@ -22,7 +22,7 @@ async def steer(ctx: Context, ground: Ground, edition: Edition) -> None:
     before = ctx.fleet.assignment(place)
     desired: dict[str, DesiredModel | None] = dict.fromkeys(edition.untouched)
     desired |= {made.name: made.desired() for _, made in edition.published}
-    own_pods = survey.pods_of(ctx, server)
+    own_pods = [pod for pod in survey.pods_of(ctx, server) if pods.stands(pod)]
     assignment = Assignment(
         desired=desired,
         control_key=ctx.keys.triton(server.metadata.uid).hex(),
@@ -32,8 +32,12 @@ async def steer(ctx: Context, ground: Ground, edition: Edition) -> None:
         load_timeout_seconds=server.spec.loads.timeout_seconds,
     )
     ctx.fleet.assign(place, assignment)
-    containers = (pods.running(pod, triton_workload.CONTAINER) for pod in own_pods)
-    ctx.fleet.observe(place, [container for container in containers if container is not None])
+    containers = [pods.running(pod, triton_workload.CONTAINER) for pod in own_pods]
+    ctx.fleet.observe(
+        place,
+        [container for container in containers if container is not None],
+        standing=frozenset(pod["metadata"]["uid"] for pod in own_pods),
+    )
     for model, made in edition.published:
         former = before.desired.get(made.name) if before is not None else None
         if former is not None:
@@ -78,11 +82,20 @@ def _trials(ctx: Context, ground: Ground, edition: Edition) -> dict[str, Desired
     server = ground.server
     place = (server.namespace, server.name)
     candidates = {made.trial.name: made.trial for _, made in edition.published if made.trial is not None}
-    reading = {p["metadata"]["uid"] for p in survey.pods_of(ctx, server) if _reads(p, ground.release)}
-    able = [r.uid for r in ctx.fleet.reports(place) if r.loaded is not None and r.uid in reading]
+    reading = {
+        pod["metadata"]["uid"]: pod
+        for pod in survey.pods_of(ctx, server)
+        if pods.stands(pod) and _reads(pod, ground.release)
+    }
+    reports = [report for report in ctx.fleet.reports(place) if report.uid in reading]
+    hanging = {report.uid for report in reports if report.silent and pods.is_ready(reading[report.uid])}
     before = ctx.fleet.assignment(place)
-    former = {name: uid for uid, tried in (before.trials if before else {}).items() for name in tried}
-    chosen = trial.hosts(candidates, able, former)
+    chosen = trial.hosts(
+        candidates,
+        [report.uid for report in reports if report.loaded is not None],
+        before={name: uid for uid, tried in (before.trials if before else {}).items() for name in tried},
+        standing=reading.keys() - hanging,
+    )
     return {uid: {name: candidates[name].desired()} for name, uid in chosen.items()}
 
 

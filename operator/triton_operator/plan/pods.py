@@ -106,10 +106,14 @@ def has_ended(pod: Object) -> bool:
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
+def stands(pod: Object) -> bool:
+    """Tell whether a pod is there to stay, whether or not its containers run just now."""
+    return not has_ended(pod) and "deletionTimestamp" not in pod["metadata"]
+
+
 def may_serve(pod: Object) -> bool:
     """Tell whether a pod may have begun to read its tree, even if nothing was heard of it yet."""
-    gone = has_ended(pod) or "deletionTimestamp" in pod["metadata"]
-    return not gone and bool(pod.get("spec", {}).get("nodeName")) and waiting_trouble(pod) is None
+    return stands(pod) and bool(pod.get("spec", {}).get("nodeName")) and waiting_trouble(pod) is None
 
 
 def needs_secret(deployment: Object | None, own_pods: Sequence[Object], secret: str) -> bool:

@@ -14,6 +14,9 @@ CONTAINER = "triton"
 SPARE_SECONDS = 5
 """How long Kubernetes waits beyond all that a pod which ends may take."""
 CONTROL_PROTOCOL = f"model-repository,model-config:triton-operator-key=$({CONTROL_KEY_VARIABLE})"
+_ENTRY = 'rm -rf /dev/shm/*; exec tritonserver "$@"'
+"""The Python backend's shared memory stays behind when a container is killed, as the volume outlives it: a
+few crashes would fill it."""
 
 
 def pod_labels(server: TritonServer) -> dict[str, str]:
@@ -112,7 +115,7 @@ def _container(server: TritonServer, *, release: str, secret: str) -> Manifest:
     container: Manifest = {
         "name": CONTAINER,
         "image": spec.image,
-        "command": ["tritonserver"],
+        "command": ["sh", "-c", _ENTRY, "tritonserver"],
         "args": _arguments(server, release=release),
         "env": [
             {"name": CONTROL_KEY_VARIABLE, "valueFrom": key},

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 
 from tests.triton_machine import TritonMachine, desired
 
 from triton_operator.controllers.fleet import Assignment, Fleet, Place
+from triton_operator.plan.loads import Fault
 from triton_operator.plan.pods import RunningContainer
 
 SERVER = ("vision", "a10")
@@ -29,6 +31,7 @@ class Cluster:
         self.machines: dict[str, TritonMachine] = {}
         self.connections: list[tuple[str, str]] = []
         self.told: list[Place] = []
+        self.prepare: Callable[[TritonMachine], None] = lambda machine: None
         self.fleet = Fleet(
             connect=self._connect,
             observer=self,
@@ -47,6 +50,7 @@ class Cluster:
     def _connect(self, ip: str, control_key: str) -> TritonMachine:
         self.connections.append((ip, control_key))
         self.machines[ip] = TritonMachine()
+        self.prepare(self.machines[ip])
         return self.machines[ip]
 
     def serving(self) -> dict[str, frozenset[int]]:
@@ -127,6 +131,41 @@ async def test_a_restarted_container_keeps_its_connection_and_is_looked_at() -> 
         cluster.fleet.observe(SERVER, [a_container(1, restart=2)])
         await until(lambda: cluster.machines["10.0.0.1"].serving() == {1})
         assert len(cluster.connections) == 1
+
+
+async def test_what_a_container_died_of_is_known_to_the_next_one_of_its_pod() -> None:
+    tried = {"model.candidate": dataclasses.replace(desired("f2", 2, name="model.candidate"), trial=True)}
+    async with a_cluster() as cluster:
+        standing = frozenset({"uid-1"})
+        cluster.fleet.assign(SERVER, Assignment(ONE, "key", trials={"uid-1": tried}))
+        cluster.fleet.observe(SERVER, [], standing=standing)
+        assert cluster.connections == []
+        cluster.prepare = lambda machine: machine.crashing.add("model.candidate")
+        cluster.fleet.observe(SERVER, [a_container(1)], standing=standing)
+        machine = cluster.machines["10.0.0.1"]
+        await until(lambda: not machine.reachable)
+        cluster.fleet.observe(SERVER, [], standing=standing)  # it has ended, the pod stands
+        machine.restart()
+        machine.reachable = True
+        machine.start("model", desired("f1", 1))
+        cluster.fleet.observe(SERVER, [a_container(1, restart=2)], standing=standing)
+        await until(lambda: cluster.serving() == {"pod-1": {1}})
+        (report,) = cluster.fleet.reports(SERVER)
+        assert report.models["model.candidate"].given_up is Fault.CRASHED
+        assert machine.calls.count("load model.candidate") == 1
+        cluster.fleet.observe(SERVER, [])
+        await until(lambda: machine.closed)
+
+
+async def test_a_pod_is_not_current_until_it_was_asked_about_what_is_wanted_now() -> None:
+    async with a_cluster() as cluster:
+        cluster.fleet.assign(SERVER, Assignment(ONE, "key"))
+        cluster.fleet.observe(SERVER, [a_container(1)])
+        await until(lambda: cluster.serving() == {"pod-1": {1}})
+        assert cluster.fleet.reports(SERVER)[0].models["model"].current
+        cluster.fleet.assign(SERVER, Assignment({"model": desired("f2", 1)}, "key"))
+        assert not cluster.fleet.reports(SERVER)[0].models["model"].current
+        await until(lambda: cluster.fleet.reports(SERVER)[0].models["model"].current)
 
 
 async def test_another_address_or_another_key_is_another_connection() -> None:

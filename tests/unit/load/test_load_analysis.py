@@ -42,6 +42,12 @@ def test_requests_without_an_answer_have_failed_and_wrong_answers_have_not() -> 
     assert analysis.wrong_answers(by_outcome.values()) == [by_outcome[Outcome.WRONG]]
 
 
+def test_cut_requests_of_a_window_were_under_way_in_it() -> None:
+    records = [a_record(at, took=0.5, outcome=Outcome.CUT) for at in (0.0, 0.8, 1.5, 2.2)]
+    refused = a_record(1.2, outcome=Outcome.REFUSED)
+    assert analysis.cut_between([*records, refused], begin=1.0, end=2.0) == records[1:3]
+
+
 def test_window_holds_what_was_due_in_it_and_not_at_its_end() -> None:
     records = [a_record(at) for at in (0.0, 1.0, 2.0, 3.0)]
     found = analysis.scheduled_within(records, begin=1.0, end=3.0)

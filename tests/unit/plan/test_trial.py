@@ -19,7 +19,7 @@ def unique(before: dict[str, str]) -> dict[str, str]:
 
 @given(names, pods, memories)
 def test_no_pod_tries_two_candidates(wanted: set[str], able: list[str], before: dict[str, str]) -> None:
-    chosen = trial.hosts(wanted, able, unique(before))
+    chosen = trial.hosts(wanted, able, before=unique(before), standing={*able})
     assert len(set(chosen.values())) == len(chosen)
     assert chosen.keys() <= wanted
     assert set(chosen.values()) <= set(able)
@@ -27,17 +27,24 @@ def test_no_pod_tries_two_candidates(wanted: set[str], able: list[str], before: 
 
 @given(names, pods, memories)
 def test_nobody_waits_while_a_pod_is_free(wanted: set[str], able: list[str], before: dict[str, str]) -> None:
-    assert len(trial.hosts(wanted, able, unique(before))) == min(len(wanted), len(able))
+    chosen = trial.hosts(wanted, able, before=unique(before), standing={*able})
+    assert len(chosen) == min(len(wanted), len(able))
 
 
-@given(names, pods)
-def test_a_candidate_stays_where_it_is(wanted: set[str], able: list[str]) -> None:
-    first = trial.hosts(wanted, able, {})
-    assert trial.hosts(wanted | {"0.candidate"}, able[::-1], first).items() >= first.items()
+@given(names, pods, st.sets(st.sampled_from(["u1", "u2", "u3"])))
+def test_a_candidate_stays_where_it_is_even_while_its_pod_is_down(
+    wanted: set[str], able: list[str], down: set[str]
+) -> None:
+    first = trial.hosts(wanted, able, before={}, standing=set())
+    left = [pod for pod in able if pod not in down]
+    assert (
+        trial.hosts(wanted | {"0.candidate"}, left, before=first, standing={*able}).items() >= first.items()
+    )
 
 
-def test_a_candidate_moves_when_its_pod_can_try_it_no_more() -> None:
-    assert trial.hosts(["a.candidate"], ["u2"], {"a.candidate": "u1"}) == {"a.candidate": "u2"}
+def test_a_candidate_moves_when_its_pod_is_gone() -> None:
+    moved = trial.hosts(["a.candidate"], ["u2"], before={"a.candidate": "u1"}, standing={"u2"})
+    assert moved == {"a.candidate": "u2"}
 
 
 def test_names_of_candidates_are_known_by_their_end() -> None:
