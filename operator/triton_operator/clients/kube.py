@@ -245,6 +245,28 @@ class Kube:
                 raise replaced(kind, path) from error
             raise
 
+    async def set_label(
+        self, kind: Kind, namespace: str, name: str, label: str, value: str, *, uid: str
+    ) -> Object:
+        """Set one label of an object that somebody else keeps.
+
+        Raises:
+            Conflict: it is gone, or the object of that name has another UID.
+        """
+        patch: _Patch = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {
+                "op": "add",
+                "path": f"/metadata/labels/{label.replace('~', '~0').replace('/', '~1')}",
+                "value": value,
+            },
+        ]
+        path = kind.path(namespace=namespace, name=name)
+        try:
+            return await self._patch(kind, path, patch, verb="label")
+        except (Invalid, NotFound) as error:  # a failed test is answered without a word of why
+            raise replaced(kind, path) from error
+
     async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str) -> None:
         """Delete an object and, in the background, what it owns; one that is gone already is fine.
 

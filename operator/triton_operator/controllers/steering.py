@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from triton_operator.clients.kube import INFERENCE_MODEL, POD, Conflict, Object
+import logging
+
+from triton_operator.clients.kube import INFERENCE_MODEL, POD, Conflict, KubeError, Object
 from triton_operator.controllers import survey
 from triton_operator.controllers.context import Context
 from triton_operator.controllers.fleet import Assignment
 from triton_operator.controllers.publishing import Edition
 from triton_operator.controllers.survey import Ground
+from triton_operator.logs import about
 from triton_operator.plan import exclusion, model_config, names, pods, trial, triton_workload
 from triton_operator.plan.converge import Desired, DesiredModel
 from triton_operator.plan.publish import Published
 from triton_operator.resources.inference_model import InferenceModel
 from triton_operator.resources.triton_server import TritonServer
+
+log = logging.getLogger(__name__)
 
 
 async def steer(ctx: Context, ground: Ground, edition: Edition) -> None:
@@ -55,21 +60,21 @@ async def route(ctx: Context, server: TritonServer) -> None:
         heard = label is None or metadata["name"] in known
         if label == wanted or not heard or "deletionTimestamp" in metadata:
             continue
-        body = {
-            "metadata": {
-                "name": metadata["name"],
-                "namespace": metadata["namespace"],
-                "uid": metadata["uid"],
-                "labels": {names.SERVING: wanted},
-            }
-        }
         try:
-            ctx.cache.put(await ctx.kube.apply(POD, body))
+            ctx.cache.put(await _label(ctx, metadata, wanted))
         except Conflict:  # gone meanwhile
+            continue
+        except KubeError as error:  # the pods must be told what to serve all the same
+            log.warning("not labelled: %s", error, extra=about("Pod", server.namespace, metadata["name"]))
             continue
         reason, said = ("LeftOut", "out of") if wanted == "false" else ("LetIn", "back in")
         message = f"pod {metadata['name']} is {said} the Service"
         await ctx.status.tell(server, reason=reason, message=message, warning=wanted == "false")
+
+
+async def _label(ctx: Context, metadata: Object, value: str) -> Object:
+    namespace, name = metadata["namespace"], metadata["name"]
+    return await ctx.kube.set_label(POD, namespace, name, names.SERVING, value, uid=metadata["uid"])
 
 
 def _reads(pod: Object, release: str) -> bool:

@@ -97,16 +97,15 @@ def view_of(ctx: Context, model: InferenceModel, name: str, outcomes: Outcomes) 
     body = ctx.cache.get(TRITON_SERVER.kind, model.namespace, name)
     if body is None:
         message = f"TritonServer {name} does not exist in namespace {model.namespace} yet"
-        return ServerView(name=name, refusal=Waiting("ServerNotFound", message))
+        return ServerView(name=name, refusal=Waiting("ServerNotFound", message), known=False)
     server = TritonServer.parse(body)
     refusal = publish.refusal(model, server, models_of(ctx, server))
     if refusal is not None:
         return ServerView(name=name, refusal=refusal)
     ground = ground_of(ctx, server)
     if isinstance(ground, Outcome):
-        return ServerView(
-            name=name, refusal=Waiting("ServerNotReady", f"TritonServer {name}: {ground.message}")
-        )
+        waiting = Waiting("ServerNotReady", f"TritonServer {name}: {ground.message}")
+        return ServerView(name=name, refusal=waiting, known=False)
     return _view(ctx, model, ground, outcomes)
 
 

@@ -180,7 +180,7 @@ def _entry(
     check = before.check if before and before.check and before.check.engine in needed else None
     return VersionStatus(
         number=number,
-        state=_state(number, views, found, outcome),
+        state=_state(number, before, views, found, outcome),
         uri=version.source.uri,
         sha256=versions.known_digest(model, version),
         content_digest=recorded,
@@ -200,7 +200,7 @@ def _served_since(
 
     What a tree holds without a word about it in the status, as after its loss, is no news either.
     """
-    if not any(number in view.in_tree for view in views):
+    if not _is_in_a_tree(number, before, views):
         return None
     if before is not None and before.served_since is not None:
         return before.served_since
@@ -217,10 +217,20 @@ def _still_served(
     return tuple(engine for engine in before.engines if engine in served and engine not in needed)
 
 
+def _is_in_a_tree(number: int, before: VersionStatus | None, views: Sequence[ServerView]) -> bool:
+    """Tell whether a version is promoted; of trees that can't be looked at the last word holds."""
+    was = before is not None and before.state in (VersionState.PROMOTED, VersionState.RETIRING)
+    return any(number in view.in_tree or (was and not view.known) for view in views)
+
+
 def _state(
-    number: int, views: Sequence[ServerView], found: Sequence[Build], outcome: Outcome
+    number: int,
+    before: VersionStatus | None,
+    views: Sequence[ServerView],
+    found: Sequence[Build],
+    outcome: Outcome,
 ) -> VersionState:
-    serving = any(number in view.in_tree for view in views)
+    serving = _is_in_a_tree(number, before, views)
     if isinstance(outcome, Stalled) and not serving:
         return VersionState.FAILED
     if serving:
@@ -245,7 +255,7 @@ def _removed(
     listed = {version.number for version in model.spec.versions}
     remembered = []
     for entry in model.status.versions:
-        retiring = any(entry.number in view.in_tree for view in views)
+        retiring = _is_in_a_tree(entry.number, entry, views)
         meant_something = entry.content_digest is not None and any(e in kept_engines for e in entry.engines)
         if entry.number in listed or not (retiring or meant_something):
             continue

@@ -42,7 +42,8 @@ class TrialView:
 class ServerView:
     """What one server does with a model.
 
-    `refusal` says why it does nothing with it, `agreed` whether its pods were told what the spec says now.
+    `refusal` says why it does nothing with it, `agreed` whether its pods were told what the spec says
+    now, `known` whether its tree could be looked at.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ServerView:
     in_tree: Mapping[int, str] = dataclasses.field(default_factory=dict)
     wanted_pods: int = 0
     agreed: bool = True
+    known: bool = True
     pods: tuple[PodView, ...] = ()
     trial: TrialView | None = None
 

@@ -182,6 +182,25 @@ async def test_status_of_a_replaced_or_missing_object_is_refused(kube: Kube, nam
         await kube.apply_status(INFERENCE_MODEL, namespace, "det", {"observedGeneration": 1}, uid=uid)
 
 
+async def test_one_label_is_set_and_the_others_stay(kube: Kube, namespace: str) -> None:
+    body = a_model(namespace)
+    body["metadata"]["labels"] = {"team": "vision"}
+    uid = (await kube.create(INFERENCE_MODEL, body))["metadata"]["uid"]
+    for value in ("true", "false"):
+        labelled = await kube.set_label(INFERENCE_MODEL, namespace, "det", "example.com/on", value, uid=uid)
+        assert labelled["metadata"]["labels"] == {"team": "vision", "example.com/on": value}
+
+
+async def test_a_replaced_or_missing_object_is_not_labelled(kube: Kube, namespace: str) -> None:
+    for name in ("det", "missing"):
+        body = a_model(namespace)
+        body["metadata"]["labels"] = {"team": "vision"}
+        if name == "det":
+            await kube.create(INFERENCE_MODEL, body)
+        with pytest.raises(Conflict):
+            await kube.set_label(INFERENCE_MODEL, namespace, name, "example.com/on", "true", uid="another")
+
+
 async def test_status_that_the_schema_refuses_is_invalid(kube: Kube, namespace: str) -> None:
     model = await kube.create(INFERENCE_MODEL, a_model(namespace))
     bad = {"observedGeneration": "one"}

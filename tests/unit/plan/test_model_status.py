@@ -494,3 +494,15 @@ def test_a_failed_version_that_was_removed_is_tried_again_when_it_returns() -> N
     kept = {engine_of(both, n).name for n in (1, 2)}
     removed = told(alone, a_view(alone, pods=(a_pod(1),)), kept=kept).versions[1]
     assert (removed.state, removed.check) == (VersionState.REMOVED, None)
+
+
+def test_of_a_tree_that_cannot_be_looked_at_the_last_word_holds() -> None:
+    found = model(a_builder(1))
+    view = a_view(found, pods=(a_pod(1),))
+    served = with_entries(found, told(checked(found, view), view).versions)
+    unknown = ServerView(name="default", refusal=Waiting("ServerNotReady", "…"), known=False)
+    entry = told(served, unknown).versions[0]
+    assert entry.state is VersionState.PROMOTED
+    assert entry.served_since == NOW
+    gone = with_entries(model(a_builder(2)), served.status.versions)
+    assert told(gone, unknown).versions[0].state is VersionState.RETIRING
