@@ -239,9 +239,10 @@ def served_by_pods(ctx: Context, server: TritonServer) -> dict[str, exclusion.Se
         report.pod: exclusion.Served(
             found=frozenset(item for name, each in _own(report) for item in _found(name, each)),
             missed=frozenset(item for name, each in _own(report) for item in _missed(name, each, relied_on)),
+            ready=report.pod in ready,
         )
         for report in ctx.fleet.reports((server.namespace, server.name))
-        if report.loaded is not None and report.pod in ready
+        if report.loaded is not None
     }
 
 

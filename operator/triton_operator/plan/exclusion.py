@@ -8,10 +8,14 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Served:
-    """What requests find on a pod and what they miss: models (`text`) and versions (`text/2`)."""
+    """What requests find on a pod and what they miss: models (`text`) and versions (`text/2`).
+
+    A pod that is not `ready` gets no requests now; it is judged all the same, before it does.
+    """
 
     found: frozenset[str]
     missed: frozenset[str]
+    ready: bool = True
 
 
 def left_out(pods: Mapping[str, Served]) -> frozenset[str]:
@@ -22,11 +26,11 @@ def left_out(pods: Mapping[str, Served]) -> frozenset[str]:
     are out than in: a model that most pods fail to load is the model's fault, and the others' capacity
     matters more.
     """
-    everywhere = frozenset().union(*(pod.found for pod in pods.values()))
+    everywhere = frozenset().union(*(pod.found for pod in pods.values() if pod.ready))
     lacking = {name: pod for name, pod in pods.items() if pod.missed & everywhere}
     out: set[str] = set()
     for name, pod in sorted(lacking.items(), key=lambda item: (-len(item[1].missed), item[0])):
-        inside = [other for key, other in pods.items() if key != name and key not in out]
+        inside = [other for key, other in pods.items() if other.ready and key != name and key not in out]
         covered = frozenset().union(*(other.found for other in inside))
         if len(out) + 1 <= len(inside) and pod.found <= covered:
             out.add(name)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,6 +44,13 @@ def test_a_model_that_is_on_its_way_takes_no_pod_out() -> None:
 def test_most_pods_stay_in() -> None:
     pods = {"pod-1": a_pod("ab")} | {f"pod-{n}": a_pod("b", missed="a") for n in range(2, 5)}
     assert len(left_out(pods)) == 2
+
+
+def test_a_pod_is_judged_before_it_is_ready_and_counts_for_nobody_until_then() -> None:
+    starting = dataclasses.replace(a_pod("b", missed="a"), ready=False)
+    assert left_out({"pod-1": a_pod("ab"), "pod-2": starting}) == {"pod-2"}
+    helper = dataclasses.replace(a_pod("ab"), ready=False)
+    assert left_out({"pod-1": a_pod("b", missed="a"), "pod-2": helper}) == frozenset()
 
 
 @given(fleets)
