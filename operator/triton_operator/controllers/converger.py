@@ -452,8 +452,12 @@ _MAY_PASS = (_NOT_READY, _POLL, _LABELS)
 
 def _outdated(models: Mapping[str, ModelReport], before: Desired, after: Desired) -> dict[str, ModelReport]:
     """Return what a pod does, told as not current where another configuration is wanted now."""
-    changed = {m for m in models if before.get(m) != after.get(m)}
+    changed = {m for m in models if _fingerprint(before.get(m)) != _fingerprint(after.get(m))}
     return {m: dataclasses.replace(r, current=r.current and m not in changed) for m, r in models.items()}
+
+
+def _fingerprint(wanted: DesiredModel | None) -> str | None:
+    return wanted.fingerprint if wanted is not None else None
 
 
 def _may_pass(reason: str) -> bool:

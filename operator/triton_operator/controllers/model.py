@@ -58,8 +58,9 @@ async def _reconcile(ctx: Context, model: InferenceModel) -> Outcome:
         before.status.history, before=before.status.versions, after=verdict.versions, now=now
     )
     model = _with_status(model, versions=verdict.versions, history=story)
-    await ctx.status.write(INFERENCE_MODEL, model, verdict.outcome, **_fields(model, verdict.serving))
-    await _tell_story(ctx, before, model, verdict.outcome)
+    fields = _fields(model, verdict.serving)
+    told = await ctx.status.write(INFERENCE_MODEL, model, verdict.outcome, **fields)
+    await _tell_story(ctx, before, model, verdict.outcome if told else None)
     _tell_servers(ctx, model, views)
     return verdict.outcome
 
@@ -75,10 +76,12 @@ def _with_status(model: InferenceModel, **fields: object) -> InferenceModel:
     return model.model_copy(update={"status": model.status.model_copy(update=fields)})
 
 
-async def _tell_story(ctx: Context, before: InferenceModel, after: InferenceModel, outcome: Outcome) -> None:
-    """Make an Event of every new entry of the story that the Ready condition's own doesn't tell."""
+async def _tell_story(
+    ctx: Context, before: InferenceModel, after: InferenceModel, told: Outcome | None
+) -> None:
+    """Make an Event of every new entry of the story, unless the outcome that was just `told` says it."""
     for entry in history.news(before.status.history, after.status.history):
-        if entry.reason == outcome.reason and entry.message in outcome.message:
+        if told is not None and entry.reason == told.reason and entry.message in told.message:
             continue
         failed = entry.reason not in _GOOD_TURNS
         await ctx.status.tell(after, reason=entry.reason, message=entry.message, warning=failed)

@@ -28,11 +28,14 @@ class StatusWriter:
         self._cache = cache
         self._instance = instance
 
-    async def write(self, kind: Kind, resource: Resource, outcome: Outcome, **fields: Any) -> None:
-        """Bring an object's status to this outcome and these fields of its status model."""
+    async def write(self, kind: Kind, resource: Resource, outcome: Outcome, **fields: Any) -> bool:
+        """Bring an object's status to this outcome and these fields of its status model.
+
+        Returns whether the outcome was news, and told by an Event.
+        """
         before = self._cache.get(kind.kind, resource.namespace, resource.name)
         if before is None or before["metadata"]["uid"] != resource.metadata.uid:
-            return
+            return False
         now = datetime.datetime.now(datetime.UTC)
         old = before.get("status") or {}
         conditions = summarise(
@@ -47,18 +50,20 @@ class StatusWriter:
         generation = resource.metadata.generation
         status = model.model_validate({**fields, "conditions": conditions, "observed_generation": generation})
         if status == model.model_validate(old):
-            return
+            return False
         try:
             answer = await self._kube.apply_status(
                 kind, resource.namespace, resource.name, status.to_manifest(), uid=resource.metadata.uid
             )
         except (Conflict, NotFound):
-            return  # deleted meanwhile: there is nobody to tell
+            return False  # deleted meanwhile: there is nobody to tell
         self._cache.put(answer)
-        if _turn(old) != _turn(answer["status"]):
-            log.info("%s: %s", outcome.reason, outcome.message, extra=_about(resource))
-            warning = isinstance(outcome, Stalled)
-            await self.tell(resource, reason=outcome.reason, message=outcome.message, warning=warning)
+        if _turn(old) == _turn(answer["status"]):
+            return False
+        log.info("%s: %s", outcome.reason, outcome.message, extra=_about(resource))
+        warning = isinstance(outcome, Stalled)
+        await self.tell(resource, reason=outcome.reason, message=outcome.message, warning=warning)
+        return True
 
     async def tell(self, resource: Resource, *, reason: str, message: str, warning: bool = False) -> None:
         """Make an Event about an object."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 from engine_builder.contract import Snapshot
@@ -17,7 +18,7 @@ from triton_operator.clients.kube import (
 from triton_operator.controllers.context import Context
 from triton_operator.controllers.converger import ModelReport, PodReport
 from triton_operator.controllers.volumes import tree_of, versions_in
-from triton_operator.plan import exclusion, pods, publish, triton_workload, versions
+from triton_operator.plan import exclusion, names, pods, publish, triton_workload, versions
 from triton_operator.plan.outcome import Outcome, Ready, Stalled, Waiting
 from triton_operator.plan.publish import Published, Seen
 from triton_operator.plan.trial import is_trial, name_of
@@ -228,36 +229,42 @@ def pods_of(ctx: Context, server: TritonServer) -> list[Object]:
 
 def served_by_pods(ctx: Context, server: TritonServer) -> dict[str, exclusion.Served]:
     """Return by pod's name what requests find there, and what they don't though they should."""
-    ready = {pod["metadata"]["name"] for pod in pods_of(ctx, server) if pods.is_ready(pod)}
+    own_pods = {pod["metadata"]["name"]: pod for pod in pods_of(ctx, server)}
     relied_on = {
         f"{model.triton_name}/{entry.number}"
         for model in models_of(ctx, server)
         for entry in model.status.versions
         if entry.served_since is not None  # a newer one that fails is taken back
     }
-    return {
-        report.pod: exclusion.Served(
-            found=frozenset(item for name, each in _own(report) for item in _found(name, each)),
-            missed=frozenset(item for name, each in _own(report) for item in _missed(name, each, relied_on)),
-            ready=report.pod in ready,
+    found = {}
+    for report in ctx.fleet.reports((server.namespace, server.name)):
+        pod = own_pods.get(report.pod)
+        if report.loaded is None or pod is None:
+            continue
+        is_out = pod["metadata"]["labels"].get(names.SERVING) == "false"
+        models = [(name, each) for name, each in report.models.items() if not is_trial(name)]
+        missed = (_lacked(name, each) if is_out else _failed(name, each) for name, each in models)
+        found[report.pod] = exclusion.Served(
+            found=frozenset(item for name, each in models for item in _found(name, each)),
+            missed=frozenset(itertools.chain(*missed)) & (relied_on | report.models.keys()),
+            ready=pods.is_ready(pod),
         )
-        for report in ctx.fleet.reports((server.namespace, server.name))
-        if report.loaded is not None
-    }
-
-
-def _own(report: PodReport) -> list[tuple[str, ModelReport]]:
-    return [(name, found) for name, found in report.models.items() if not is_trial(name)]
+    return found
 
 
 def _found(name: str, report: ModelReport) -> set[str]:
     return {f"{name}/{version}" for version in report.ready} | ({name} if report.ready else set())
 
 
-def _missed(name: str, report: ModelReport, relied_on: set[str]) -> set[str]:
+def _lacked(name: str, report: ModelReport) -> set[str]:
+    """Return all that is missing, failed or not: a pod that is out comes in when it has everything."""
+    return {f"{name}/{version}" for version in report.lacking} | (set() if report.ready else {name})
+
+
+def _failed(name: str, report: ModelReport) -> set[str]:
     """Return what can't be loaded: a model at the first failure, a version when it is given up."""
-    given_up = {f"{name}/{v}" for v in report.lacking} if report.given_up is not None else set()
-    return given_up & relied_on | ({name} if report.trouble and not report.ready else set())
+    given_up = {f"{name}/{version}" for version in report.lacking} if report.given_up is not None else set()
+    return given_up | ({name} if report.trouble and not report.ready else set())
 
 
 def _engine_outcome(engine: Engine) -> Outcome:
