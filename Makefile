@@ -33,7 +33,7 @@ else
 $(error CLUSTER=$(CLUSTER): must be local or current)
 endif
 
-TEST_STEPS := lint types layers verify unit binaries chart integration $(TEST_CLUSTER) e2e
+TEST_STEPS := lint types layers verify unit binaries chart integration faults-sample $(TEST_CLUSTER) e2e
 
 # mypy takes each tool of hack/ by itself: each is a program with its own top-level modules.
 MYPY := $(VENV)/bin/mypy --config-file pyproject.toml
@@ -48,7 +48,7 @@ demo-down: setup ## Remove what `make demo` installed; leave the cluster
 	@$(USE_CLUSTER) $(PYTHON) hack/demo --images $(IMAGES) --cluster $(CLUSTER) --remove
 
 ##@ Check
-.PHONY: test lint types layers verify unit chart integration e2e
+.PHONY: test lint types layers verify unit chart integration faults faults-sample e2e bench-switch
 test: setup ## All checks and tests, with a table of seconds at the end
 	@MAKE="$(MAKE)" $(PYTHON) hack/steps.py $(TEST_STEPS)
 
@@ -58,7 +58,7 @@ lint: setup ## ruff: rules and format
 
 types: setup ## mypy, strict
 	$(MYPY)
-	MYPYPATH=hack $(MYPY) -p localcluster -p demo
+	MYPYPATH=hack $(MYPY) -p localcluster -p demo -p load
 	MYPYPATH=hack/images $(MYPY) hack/images
 	MYPYPATH=. $(MYPY) -p hack.generate
 	MYPYPATH=hack $(MYPY) hack/setup.py hack/lock.py hack/steps.py
@@ -78,8 +78,18 @@ chart: setup ## Tests of the Helm chart
 integration: setup ## The operator against a real API server, a real keeper and a Triton double
 	$(PYTEST) tests/integration
 
+faults: setup ## Kill a process right after each effect and compare the end; ONLY=triton.load#3 for one
+	$(PYTHON) -m tests.faults $(if $(ONLY),--only '$(ONLY)')
+
+faults-sample: setup ## The same for a few effects of every kind
+	$(PYTHON) -m tests.faults --sample
+
 e2e: cluster-ready ## The whole of it on real nodes, through the installed chart
 	$(USE_CLUSTER) IMAGES=$(IMAGES) CLUSTER=$(CLUSTER) $(PYTEST) tests/e2e
+
+bench-switch: cluster-ready ## What clients notice of switches and restarts: a table (ONLY=ROW RATE= ROUNDS= LOAD_SECONDS=)
+	@$(USE_CLUSTER) IMAGES=$(IMAGES) CLUSTER=$(CLUSTER) $(PYTHON) tests/bench $(if $(ONLY),--only $(ONLY)) \
+		$(if $(RATE),--rate $(RATE)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(LOAD_SECONDS),--seconds $(LOAD_SECONDS))
 
 ##@ Cluster
 .PHONY: cluster-up cluster-down cluster-status cluster-ready binaries images

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 SIZE = 4
 
 
-def write_multiply(path: Path, factor: float, *, batch: str | int = "batch") -> Path:
-    """Write a model that multiplies `x` (FP32, [batch, 4]) by a factor into `y`."""
-    shape = [batch, SIZE]
+def write_multiply(path: Path, factor: float, *, batch: str | int = "batch", size: int = SIZE) -> Path:
+    """Write a model that multiplies `x` (FP32, [batch, size]) by a factor into `y`."""
+    shape = [batch, size]
     graph = helper.make_graph(
         [helper.make_node("Mul", ["x", "factor"], ["y"])],
         "multiply",
@@ -25,6 +25,52 @@ def write_multiply(path: Path, factor: float, *, batch: str | int = "batch") -> 
         [numpy_helper.from_array(np.array(factor, dtype=np.float32), "factor")],
     )
     return _save(graph, path)
+
+
+def write_random(path: Path, *, size: int = SIZE) -> Path:
+    """Write a model with the inputs and outputs of `write_multiply` whose every answer is another one."""
+    nodes = [helper.make_node("RandomNormalLike", ["x"], ["y"], scale=100.0)]
+    return _save(_like_multiply("random", nodes, size=size), path)
+
+
+def write_not_a_number(path: Path, *, size: int = SIZE) -> Path:
+    """Write a model of that signature that answers with NaN, every time in other places."""
+    nodes = [
+        helper.make_node("RandomNormalLike", ["x"], ["noise"]),
+        helper.make_node("Sqrt", ["noise"], ["y"]),
+    ]
+    return _save(_like_multiply("not_a_number", nodes, size=size), path)
+
+
+def write_memory_hungry(path: Path, *, size: int = SIZE, megabytes: int = 1600) -> Path:
+    """Write a small model that takes so much memory when onnxruntime loads it, and none afterwards.
+
+    What is constant onnxruntime computes once at the start; it holds the numbers twice then. It
+    leaves alone what is larger than 1 GiB.
+    """
+    nodes = [
+        _constant("numbers", value=1e-9),
+        helper.make_node("ReduceSum", ["numbers"], ["factor"], keepdims=0),
+        helper.make_node("Mul", ["x", "factor"], ["y"]),
+    ]
+    shapes = [_shape("numbers", [megabytes * 1_000_000 // 8])]
+    return _save(_like_multiply("memory_hungry", nodes, shapes, size=size), path)
+
+
+def write_slow(path: Path, *, size: int = SIZE, edge: int = 129) -> Path:
+    """Write a small model that onnxruntime takes seconds to load, on one core and with little memory.
+
+    The time grows with the square of `edge`, of the kernel of a convolution of constants.
+    """
+    nodes = [
+        _constant("image", value=1e-3),
+        _constant("kernel", value=1e-3),
+        helper.make_node("Conv", ["image", "kernel"], ["convolved"]),
+        helper.make_node("ReduceMean", ["convolved"], ["factor"], keepdims=0),
+        helper.make_node("Mul", ["x", "factor"], ["y"]),
+    ]
+    shapes = [_shape("image", [1, 1, 2048, 2048]), _shape("kernel", [1, 1, edge, edge])]
+    return _save(_like_multiply("slow", nodes, shapes, size=size), path)
 
 
 def write_unknown_operator(path: Path) -> Path:
@@ -50,6 +96,28 @@ def write_external(path: Path, *, location: str) -> Path:
         factor.external_data.add(key=key, value=value)
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def _like_multiply(
+    name: str, nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto] | None = None, *, size: int
+) -> onnx.GraphProto:
+    shape = ["batch", size]
+    return helper.make_graph(
+        nodes,
+        name,
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        constants or [],
+    )
+
+
+def _constant(name: str, *, value: float) -> onnx.NodeProto:
+    filled = numpy_helper.from_array(np.array([value], np.float32))
+    return helper.make_node("ConstantOfShape", [f"{name}_shape"], [name], value=filled)
+
+
+def _shape(name: str, sizes: list[int]) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.array(sizes, np.int64), f"{name}_shape")
 
 
 def _save(graph: onnx.GraphProto, path: Path, *, domains: tuple[str, ...] = ()) -> Path:

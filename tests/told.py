@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.integration.kube import Kube
 
 Object = dict[str, Any]
 
@@ -12,6 +15,24 @@ def condition_of(found: Object, type_: str) -> Object:
     """Return a condition of an object, or an empty one."""
     conditions = found.get("status", {}).get("conditions") or []
     return next((each for each in conditions if each["type"] == type_), {})
+
+
+def expect_condition(
+    kube: Kube, kind: str, name: str, type_: str, status: str, *, reason: str = ""
+) -> Object:
+    """Return an object that has a condition at its present generation, and fail if it has not."""
+    found = kube.get(kind, name)
+    condition = condition_of(found, type_)
+    assert condition.get("status") == status, f"{kind}/{name}: {summary(found)}"
+    assert condition.get("observedGeneration") == found["metadata"]["generation"]
+    assert reason in ("", condition.get("reason")), f"{kind}/{name}: {summary(found)}"
+    return found
+
+
+def version_of(found: Object, number: int) -> Object:
+    """Return what the status of a model says about a version, or an empty entry."""
+    versions = found.get("status", {}).get("versions") or []
+    return next((each for each in versions if each["number"] == number), {})
 
 
 def summary(found: Object) -> str:

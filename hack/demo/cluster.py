@@ -1,12 +1,15 @@
 """What the demo reads from the cluster: the four kinds, and the Jobs, Pods and Events around them."""
 
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import kubernetes.client
 import kubernetes.config
+import kubernetes.watch
+import urllib3.exceptions
 
 from demo.errors import DemoError
 
@@ -21,6 +24,8 @@ KINDS = {
 }
 """Our four kinds with the plural under which the API serves them."""
 COMPONENT = "app.kubernetes.io/component"
+WATCH_SECONDS = 10
+"""A watch is made anew after so long, and ends no later once nobody wants it."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,25 @@ class Cluster:
     def service_address(self, namespace: str, name: str) -> str:
         """Return a Service's cluster IP."""
         return str(self._core.read_namespaced_service(name, namespace).spec.cluster_ip)
+
+    def watch_model(self, namespace: str, name: str, *, ended: threading.Event) -> Iterator[Object]:
+        """Yield an InferenceModel's states as they come, until the event is set."""
+        plural = KINDS["InferenceModel"]
+        where = {"group": GROUP, "version": VERSION, "namespace": namespace, "plural": plural}
+        while not ended.is_set():
+            found = kubernetes.watch.Watch().stream(
+                self._custom.list_namespaced_custom_object,
+                **where,
+                field_selector=f"metadata.name={name}",
+                timeout_seconds=WATCH_SECONDS,
+            )
+            try:
+                for event in found:
+                    if ended.is_set():
+                        return
+                    yield event["object"]
+            except (kubernetes.client.ApiException, urllib3.exceptions.HTTPError):
+                continue  # a new watch begins with what stands there
 
 
 def condition(obj: Object, type_: str) -> Mapping[str, Any]:

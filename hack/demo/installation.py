@@ -15,9 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "triton-operator"
 CRDS = ROOT / "crds"
 QUICKSTART = ROOT / "examples" / "quickstart"
+ROLLOUT = ROOT / "examples" / "rollout"
 RELEASE = "triton-operator"
 SAMPLE_JOB = "sample-models"
 """The Job of the quickstart that fills a volume with sample models."""
+COLOURS_JOB = "colour-models"
+"""The Job of the rollout that puts two versions of a model there."""
 OPERATOR_NAMESPACE = "triton-operator-system"
 
 Images = Mapping[str, str]
@@ -67,11 +70,35 @@ def apply_quickstart(images: Images, namespace: str) -> None:
     """Apply the quickstart with these images."""
     manifests = json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     output(["kubectl", "apply", "--filename", "-"], stdin=manifests)
-    with tempfile.TemporaryDirectory(prefix="quickstart-") as folder:
-        copy = Path(folder) / "quickstart"
-        shutil.copytree(QUICKSTART, copy)
+    _remove_outdated_job(namespace, image=images["engine-builder"])
+    _apply_kustomization(QUICKSTART, images, namespace)
+
+
+def write_rollout_sources(images: Images, namespace: str) -> None:
+    """Put the rollout's two versions where the quickstart's sources lie."""
+    job = [f"job/{COLOURS_JOB}", "--namespace", namespace]
+    # An ended Job is not run again: its files may be those of an older script.
+    output(["kubectl", "delete", *job, "--ignore-not-found"])
+    _apply_kustomization(ROLLOUT, images, namespace)
+    output(["kubectl", "wait", *job, "--for=condition=Complete", "--timeout", "120s"])
+
+
+def start_rollout(namespace: str, model: str) -> None:
+    """Apply version 1 of the rollout's model, with nothing left of an earlier demo's."""
+    output(["kubectl", "delete", f"tmodel/{model}", "--namespace", namespace, "--ignore-not-found"])
+    apply_rollout("version-1.yaml", namespace)
+
+
+def apply_rollout(manifest: str, namespace: str) -> None:
+    """Apply one step of the rollout."""
+    output(["kubectl", "apply", "--namespace", namespace, "--filename", str(ROLLOUT / manifest)])
+
+
+def _apply_kustomization(folder: Path, images: Images, namespace: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="demo-") as temporary:
+        copy = Path(temporary) / folder.name
+        shutil.copytree(folder, copy)
         _set_images(copy / "kustomization.yaml", images)
-        _remove_outdated_job(namespace, image=images["engine-builder"])
         output(["kubectl", "apply", "--namespace", namespace, "--kustomize", str(copy)])
 
 

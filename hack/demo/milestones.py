@@ -88,22 +88,19 @@ class Milestones:
         self._began = began
         self.seconds: dict[str, float] = {}
 
-    def look(self, snapshot: Snapshot) -> None:
-        """Note which stages this snapshot is the first to show."""
+    def look(self, snapshot: Snapshot) -> bool:
+        """Note which stages this snapshot is the first to show; tell whether that was the last of them."""
         for name, reached in STAGES.items():
             if name not in self.seconds and reached(snapshot, self._target):
                 self.seconds[name] = time.monotonic() - self._began
-
-    @property
-    def done(self) -> bool:
-        """Tell whether all stages were reached."""
         return len(self.seconds) == len(STAGES)
 
-    def in_order(self) -> Sequence[tuple[str, float, float]]:
-        """Return each stage with its second, and how long after the one before it came."""
-        ordered = sorted(self.seconds.items(), key=lambda item: item[1])
-        before = [0.0, *(second for _, second in ordered)]
-        return [(name, second, second - last) for (name, second), last in zip(ordered, before, strict=False)]
+
+def in_order(seconds: Mapping[str, float]) -> Sequence[tuple[str, float, float]]:
+    """Return each stage with its second, and how long after the one before it came."""
+    ordered = sorted(seconds.items(), key=lambda item: item[1])
+    before = [0.0, *(second for _, second in ordered)]
+    return [(name, second, second - last) for (name, second), last in zip(ordered, before, strict=False)]
 
 
 def job_steps(snapshot: Snapshot) -> Sequence[tuple[str, str, float]]:

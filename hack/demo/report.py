@@ -1,5 +1,6 @@
 """The closing tables, how to look further, and what helps when something is wrong."""
 
+import itertools
 import os
 from collections.abc import Sequence
 
@@ -12,16 +13,15 @@ from demo.errors import DemoError
 from demo.installation import OPERATOR_NAMESPACE
 from demo.milestones import Target
 from demo.requests import Outcome
+from load import Record, analysis
 
 LOG_LINES = 30
 LONG_ENOUGH_MS = 0.05
 
 
-def stages_table(stages: Sequence[tuple[str, float, float]]) -> Table:
+def stages_table(stages: Sequence[tuple[str, float, float]], *, title: str) -> Table:
     """Return when each stage was reached."""
-    table = Table(
-        "stage", title="From apply to Ready (as seen from here, twice a second)", title_justify="left"
-    )
+    table = Table("stage", title=title, title_justify="left")
     table.add_column("at second", justify="right")
     table.add_column("after the one before", justify="right")
     for name, second, after in stages:
@@ -54,6 +54,42 @@ def requests_table(outcomes: Sequence[Outcome]) -> Table:
             f"{outcome.percentile(0.99):.1f}",
         )
     return table
+
+
+def traffic_table(records: Sequence[Record]) -> Table:
+    """Return how the requests of a load went, by the kind of client."""
+    title = "Requests while version 2 came and went; none was repeated"
+    table = Table("client", title=title, title_justify="left")
+    for heading in ("sent", "failed", "right", "from 1", "from 2", "p50 ms", "p99 ms"):
+        table.add_column(heading, justify="right")
+    for name, found in sorted(analysis.by_stream(records).items()):
+        table.add_row(name, *_traffic(found))
+    table.add_section()
+    table.add_row("all", *_traffic(records))
+    return table
+
+
+def _traffic(records: Sequence[Record]) -> Sequence[str]:
+    found = analysis.summary(records)
+    counts = (found.sent, found.failed, found.sent - found.failed - found.wrong)
+    versions = (found.versions.get(number, 0) for number in (1, 2))
+    return [*map(str, (*counts, *versions)), *(f"{1000 * each:.1f}" for each in (found.p50, found.p99))]
+
+
+def history(namespace: str, model: str) -> str:
+    """Return what kubectl says under `History` of a model's status."""
+    described = output(["kubectl", "describe", "--namespace", namespace, "tmodel", model])
+    lines = iter(described.splitlines())
+    found = list(itertools.takewhile(_is_below_history, itertools.dropwhile(_is_before_history, lines)))
+    return "\n".join(["Status:", *found])
+
+
+def _is_before_history(line: str) -> bool:
+    return line != "  History:"
+
+
+def _is_below_history(line: str) -> bool:
+    return line == "  History:" or line.startswith("    ")
 
 
 def look_further(console: Console, target: Target, *, local: bool) -> None:

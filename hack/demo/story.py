@@ -27,34 +27,41 @@ class Line:
 class Story:
     """Prints what is new in each snapshot."""
 
-    def __init__(self, console: Console, began: float) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._began = began
+        self._began = time.monotonic()
         self._told: dict[str, Line] = {}
         self._events: set[str] = set()
 
+    def begin(self, began: float, *, known: Snapshot | None = None) -> None:
+        """Count seconds from here; the Events of a snapshot happened before and are not told."""
+        self._began = began
+        if known is not None:
+            self._events |= {_event_key(event) for event in known.of("Event")}
+
     def tell(self, snapshot: Snapshot) -> None:
-        """Print the lines that the last snapshot did not have."""
-        for line in [*_conditions(snapshot), *_jobs(snapshot), *_pods(snapshot)]:
-            if self._told.get(line.about) != line:
-                self._told[line.about] = line
-                self._print(line)
-        for event in snapshot.of("Event"):
-            self._tell_event(event)
+        """Print what the last snapshot did not have: Events, then what came of them."""
+        lines = {line.about: line for line in (*_conditions(snapshot), *_jobs(snapshot), *_pods(snapshot))}
+        for event in sorted(snapshot.of("Event"), key=_order):
+            about = event["involvedObject"]
+            self._tell_event(event, lines.get(f"{about['kind']}/{about['name']}"))
+        for line in lines.values():
+            self.tell_line(line)
 
-    def forget(self, snapshot: Snapshot) -> None:
-        """Take this for known: what happened before the demo is not its story."""
-        self._events |= {_event_key(event) for event in snapshot.of("Event")}
+    def tell_line(self, line: Line) -> None:
+        """Print a line unless it is the last that was told about the same."""
+        if self._told.get(line.about) != line:
+            self._told[line.about] = line
+            self._print(line)
 
-    def _tell_event(self, event: Object) -> None:
+    def _tell_event(self, event: Object, present: Line | None) -> None:
         key, about = _event_key(event), event["involvedObject"]
         if key in self._events:
             return
         self._events.add(key)
         line = Line(f"{about['kind']}/{about['name']}", event["reason"], event.get("message", ""))
-        told = self._told.get(line.about)
-        # What the condition said already, and the everyday life of pods, would only be noise.
-        if told is not None and (line.text == told.text or told.state.endswith(f" {line.state}")):
+        # What a condition said or says, and the everyday life of pods, would only be noise.
+        if any(_says(each, line) for each in (self._told.get(line.about), present) if each is not None):
             return
         if about["kind"] in KINDS or event["type"] == "Warning":
             self._print(line, style=_COLOURS.get(event["type"], "cyan"))
@@ -106,6 +113,15 @@ def _pods(snapshot: Snapshot) -> Iterator[Line]:
 
 def _pod_state(pod: Object) -> str:
     return "Ready" if condition(pod, "Ready").get("status") == "True" else str(pod["status"]["phase"])
+
+
+def _says(line: Line, event: Line) -> bool:
+    return event.text == line.text or line.state.endswith(f" {event.state}")
+
+
+def _order(event: Object) -> int:
+    # The time has whole seconds; the API server counts its writes here.
+    return int(event["metadata"]["resourceVersion"])
 
 
 def _event_key(event: Object) -> str:

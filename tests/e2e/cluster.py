@@ -24,6 +24,7 @@ FORWARDED = re.compile(r"Forwarding from (127\.0\.0\.1:\d+) -> (\d+)")
 
 PLURALS.update(
     ClusterRole=("rbac.authorization.k8s.io/v1", "clusterroles"),
+    ReplicaSet=("apps/v1", "replicasets"),
     Role=("rbac.authorization.k8s.io/v1", "roles"),
     RoleBinding=("rbac.authorization.k8s.io/v1", "rolebindings"),
 )
@@ -50,6 +51,11 @@ class Cluster:
     api: ProxiedKube
     audit_log: Path | None
     """Where the API server writes down every request; None on a cluster that isn't ours."""
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether its nodes are on this host, so that pods are reached without forwarding."""
+        return self.audit_log is not None
 
     def kube(self, namespace: str = "") -> ProxiedKube:
         """Return a client whose objects live in this namespace."""

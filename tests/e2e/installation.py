@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from tests.integration.eventually import eventually
 from demo import installation as demo
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.e2e.cluster import Cluster
 
 Object = dict[str, Any]
@@ -80,6 +83,15 @@ class Installation:
             assert kube.list("Pod", f"app.kubernetes.io/instance={self.release}") == []
 
         eventually(stopped, within=POD_SECONDS)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Have no operator run while the context is open."""
+        self.scale(0)
+        try:
+            yield
+        finally:
+            self.scale(1)
 
     def log(self, *, lines: int = -1) -> str:
         """Return the operator's log."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import hashlib
+import os
+import re
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +22,11 @@ from tests.e2e.samples import Sample, light
 from tests.integration.eventually import eventually
 from tests.integration.kube import ApiError
 from tests.onnx_models import SIZE, write_multiply
-from tests.told import condition_of, summary
+from tests.told import condition_of, expect_condition, summary
 from tritonclient.utils import InferenceServerException
+
+from triton_operator.clients.triton import KEY_HEADER
+from triton_operator.plan.keeper_workload import KEY_FIELD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +46,7 @@ RELEASE = "24.10"
 HTTP, GRPC = 8000, 8001
 READY_SECONDS = 90
 GONE_SECONDS = 60
+ONES = Sample(Path(), {"x": np.ones((1, SIZE), np.float32)}, {"y": np.empty(0)})
 KINDS = ("InferenceModel", "TritonServer", "ModelRepository", "Engine")
 MARK = "triton-operator.io/end-to-end-test"
 LABELS = {"pod-security.kubernetes.io/enforce": "restricted", MARK: "true"}
@@ -93,12 +101,20 @@ class Stage:
         """Return a server of one pod that runs our image of Triton."""
         resources = {"requests": {"cpu": "10m", "memory": "128Mi"}}
         image = self.cluster.images["triton-cpu"]
-        return a_server(name).with_spec(image=image, release=RELEASE, resources=resources)
+        server = a_server(name).with_spec(image=image, release=RELEASE, resources=resources)
+        return server.with_shutdown(leave_seconds=0, exit_timeout_seconds=1)  # who ends pods need not wait
 
-    def set_up(self, *, replicas: int = 1, retention: str = "168h", size: str = "64Mi") -> None:
+    def set_up(
+        self,
+        *,
+        server: ServerBuilder | None = None,
+        replicas: int = 1,
+        retention: str = "168h",
+        size: str = "64Mi",
+    ) -> None:
         """Apply what a model needs: sources, a repository, a server."""
         repository = a_repository().with_retention(retention).with_spec(storage={"size": size})
-        self.apply(repository, self.a_server().with_replicas(replicas))
+        self.apply(repository, (server or self.a_server()).with_replicas(replicas))
         self.add_sources()
 
     def add_sources(self) -> None:
@@ -154,12 +170,7 @@ class Stage:
         """Wait for a condition of the present generation, and return the object."""
 
         def check() -> Object:
-            found = self.kube.get(kind, name)
-            condition = condition_of(found, type_)
-            assert condition.get("status") == status, f"{kind}/{name}: {summary(found)}"
-            assert condition.get("observedGeneration") == found["metadata"]["generation"]
-            assert reason in ("", condition.get("reason")), f"{kind}/{name}: {summary(found)}"
-            return found
+            return expect_condition(self.kube, kind, name, type_, status, reason=reason)
 
         return self.eventually(check)
 
@@ -220,8 +231,17 @@ class Stage:
         """Return the names of those pods."""
         return sorted(pod["metadata"]["name"] for pod in self.pods(component))
 
-    def ask(self, pod: str, model: str, sample: Sample, *, protocol: str) -> dict[str, np.ndarray]:
-        """Send a sample's inputs to one pod, and return its answers."""
+    def ask(
+        self,
+        pod: str,
+        model: str,
+        sample: Sample,
+        *,
+        protocol: str,
+        version: int | None = None,
+        classes: int = 0,
+    ) -> dict[str, np.ndarray]:
+        """Send a sample's inputs to one pod, and return its answers, or so many of their best classes."""
         library = tritonclient.http if protocol == "http" else tritonclient.grpc
         port = HTTP if protocol == "http" else GRPC
         inputs = []
@@ -229,24 +249,33 @@ class Stage:
             entry = library.InferInput(name, list(value.shape), "FP32")
             entry.set_data_from_numpy(value)
             inputs.append(entry)
+        outputs = [library.InferRequestedOutput(name, class_count=classes) for name in sample.outputs]
         with forwarded(self.namespace, f"pod/{pod}", port) as addresses:
             client = library.InferenceServerClient(addresses[port])
             try:
-                answer = client.infer(model, inputs)
+                answer = client.infer(model, inputs, model_version=str(version or ""), outputs=outputs)
                 return {name: answer.as_numpy(name) for name in sample.outputs}
             finally:
                 client.close()
 
-    def served_factors(self, model: str) -> dict[str, float | None]:
-        """Return by pod what the highest version of a `multiply` model multiplies by; None: not served."""
-        ones = Sample(Path(), {"x": np.ones((1, SIZE), np.float32)}, {"y": np.empty(0)})
+    def served_factors(self, model: str, *, version: int | None = None) -> dict[str, float | None]:
+        """Return by pod what a version of a `multiply` model, or the highest, multiplies by; None: none."""
         found: dict[str, float | None] = {}
         for pod in self.pod_names():
             try:
-                found[pod] = float(self.ask(pod, model, ones, protocol="grpc")["y"][0, 0])
+                answer = self.ask(pod, model, ONES, protocol="grpc", version=version)
+                found[pod] = float(answer["y"][0, 0])
             except InferenceServerException:
                 found[pod] = None
         return found
+
+    def best_label(self, pod: str, model: str, *, protocol: str) -> str:
+        """Return the label of the class to which a `multiply` model gives the most, the last."""
+        rising = Sample(
+            Path(), {"x": np.arange(1, SIZE + 1, dtype=np.float32).reshape(1, SIZE)}, ONES.outputs
+        )
+        (best,) = self.ask(pod, model, rising, protocol=protocol, classes=1)["y"].flat
+        return str(best.decode().split(":")[2])
 
     def assert_nets_are_served(self) -> None:
         """Fail unless every pod answers for the nets as the wheel says."""
@@ -254,12 +283,50 @@ class Stage:
             for pod in self.pod_names():
                 light(net).compare(self.ask(pod, net, light(net), protocol="grpc"))
 
+    def unload(self, pod: str, model: str) -> None:
+        """Unload a model behind the operator's back, as somebody can who has the control key."""
+        secrets = self.kube.list("Secret", "app.kubernetes.io/component=triton")
+        (key,) = (base64.b64decode(secret["data"][KEY_FIELD]).decode() for secret in secrets)
+        with forwarded(self.namespace, f"pod/{pod}", GRPC) as addresses:
+            client = tritonclient.grpc.InferenceServerClient(addresses[GRPC])
+            client.unload_model(model, headers={KEY_HEADER: key})
+            client.close()
+
+    def evict(self, pod: str) -> None:
+        """Ask for a pod's end, as `kubectl drain` does."""
+        metadata = {"name": pod, "namespace": self.namespace}
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
+        self.kube.create_below("Pod", pod, "eviction", body)
+
+    def kill(self, pod: Object) -> None:
+        """Kill Triton in a pod without a word; on a cluster that isn't ours, with one."""
+        name = pod["metadata"]["name"]
+        (status,) = pod["status"]["containerStatuses"]
+        if not self.cluster.is_local:
+            kubectl("-n", self.namespace, "exec", name, "--", "sh", "-c", "kill 1")
+            return
+        container = status["containerID"].rpartition("/")[2]
+        os.kill(_first_process(container), signal.SIGKILL)
+
     def loads(self) -> dict[str, int]:
         """Return by pod how often Triton says that it loaded a version."""
         return {
             pod: kubectl("-n", self.namespace, "logs", pod).stdout.count("successfully loaded")
             for pod in self.pod_names()
         }
+
+    def turns(self, model: str, number: int) -> list[str]:
+        """Return what happened to a version, as the model's story has it."""
+        story = self.kube.get("InferenceModel", model)["status"]["history"]
+        return [entry["reason"] for entry in story if entry.get("version") == number]
+
+    def events(self, name: str) -> dict[str, list[str]]:
+        """Return the messages of the Events about an object, by their reason."""
+        found: dict[str, list[str]] = {}
+        for event in self.kube.list("Event"):
+            if event["involvedObject"]["name"] == name:
+                found.setdefault(event["reason"], []).append(event["message"])
+        return found
 
     @contextlib.contextmanager
     def node_closed(self, pod: Object) -> Iterator[None]:
@@ -281,6 +348,18 @@ class Stage:
 def remove_leftovers() -> None:
     """Remove the namespaces that a run left which was killed."""
     kubectl("delete", "namespace", "--selector", MARK, "--ignore-not-found", "--timeout=120s")
+
+
+def _first_process(container: str) -> int:
+    """Return the number on this host of a container's process 1."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended since
+            if container not in (process / "cgroup").read_text():
+                continue
+            numbers = re.search(r"^NSpid:\s+(.*)$", (process / "status").read_text(), re.MULTILINE)
+            if numbers and numbers[1].split()[-1] == "1":
+                return int(process.name)
+    raise AssertionError(f"container {container} has no process")
 
 
 def _sources_pod(image: str) -> Object:

@@ -72,8 +72,12 @@ def test_bad_source_is_told_and_the_others_serve(bad: Stage, name: str) -> None:
     assert (version["state"], version["reason"]) == ("Failed", case.reason)
     assert version["message"]
     assert case.words in version["message"]
-    events = [event for event in bad.kube.list("Event") if event["involvedObject"]["name"] == model]
-    assert (case.reason, "Warning") in {(event["reason"], event["type"]) for event in events}
+
+    def told() -> None:  # right after the status
+        events = [event for event in bad.kube.list("Event") if event["involvedObject"]["name"] == model]
+        assert (case.reason, "Warning") in {(event["reason"], event["type"]) for event in events}
+
+    bad.eventually(told)
     bad.assert_nets_are_served()
 
 

@@ -62,9 +62,7 @@ def let_go(stage: Stage) -> None:
 
 
 def evict(stage: Stage, pod: str) -> None:
-    metadata = {"name": pod, "namespace": stage.namespace}
-    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
-    stage.kube.create_below("Pod", pod, "eviction", body)
+    stage.evict(pod)
 
 
 def delete(stage: Stage, pod: str) -> None:

@@ -56,6 +56,7 @@ def test_edited_objects_are_put_back(served: Stage) -> None:
     kube.patch(
         "Service", "triton-default-pods", {"metadata": {"labels": {"app.kubernetes.io/component": "x"}}}
     )
+    kube.patch("PodDisruptionBudget", "triton-default", {"spec": {"maxUnavailable": 0}})
 
     def put_back() -> None:
         for name, spec in before.items():
@@ -66,6 +67,7 @@ def test_edited_objects_are_put_back(served: Stage) -> None:
         assert service["spec"]["selector"]["triton-operator.io/server"] == "default"
         headless = kube.get("Service", "triton-default-pods")
         assert headless["metadata"]["labels"]["app.kubernetes.io/component"] == "triton"
+        assert kube.get("PodDisruptionBudget", "triton-default")["spec"]["maxUnavailable"] == 1
 
     served.eventually(put_back)
     serves_again(served)
@@ -86,10 +88,10 @@ def test_object_without_our_label_is_put_back(served: Stage) -> None:
 def test_deleted_objects_are_made_again(served: Stage) -> None:
     deleted = [
         (kind, each["metadata"]["name"], each["metadata"]["uid"])
-        for kind in ("Deployment", "Service")
+        for kind in ("Deployment", "Service", "PodDisruptionBudget")
         for each in served.kube.list(kind, OURS)
     ]
-    assert len(deleted) >= 4
+    assert len(deleted) >= 5
     for kind, name, _ in deleted:
         served.kube.delete(kind, name)
 
@@ -186,6 +188,15 @@ def a_foreign_service(name: str) -> Object:
     }
 
 
+def a_foreign_budget(name: str) -> Object:
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": name},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "foreign"}}},
+    }
+
+
 def a_foreign_job(name: str) -> Object:
     pod = {"containers": [{"name": "foreign", "image": "foreign"}], "restartPolicy": "Never"}
     return {
@@ -215,9 +226,10 @@ def test_foreign_objects_are_named_and_left_alone_until_they_go(served: Stage, t
         ("ModelRepository", "three"): a_foreign_deployment("keeper-three"),
         ("ModelRepository", "four"): a_claim("repository-four", size="8Mi"),
         ("InferenceModel", "five"): a_foreign_job(f"{engine_of(served, sha256)}-1"),
+        ("TritonServer", "six"): a_foreign_budget("triton-six"),
     }
     made = {ours: served.kube.create(body) for ours, body in foreign.items()}
-    served.apply(served.a_server("one"), served.a_server("two"))
+    served.apply(*(served.a_server(name) for name in ("one", "two", "six")))
     served.apply(*(a_repository(name).with_spec(storage=small) for name in ("three", "four")))
     served.apply(a_model("five").with_version(1, served.put("blocked.onnx", content), sha256=sha256))
     for (kind, name), theirs in made.items():

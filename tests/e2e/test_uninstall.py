@@ -28,9 +28,8 @@ PASSING = frozenset({"componentstatuses", "endpoints", "events", "events.events.
 @pytest.fixture
 def only_one(installation: Installation) -> Iterator[None]:
     """Stop the operator of all namespaces, so that two don't care for one namespace."""
-    installation.scale(0)
-    yield
-    installation.scale(1)
+    with installation.stopped():
+        yield
 
 
 def objects_of_the_cluster() -> set[str]:
@@ -43,7 +42,8 @@ def objects_of_the_cluster() -> set[str]:
 def values(cluster: Cluster, watched: str) -> str:
     """Return values of a release that works in one namespace, with a repository and a server in it."""
     repository = {"storage": {"size": "64Mi"}, "engineRetention": "1h"}
-    server = {"image": cluster.images["triton-cpu"], "release": RELEASE}
+    shutdown = {"leaveSeconds": 0, "exitTimeoutSeconds": 1}
+    server = {"image": cluster.images["triton-cpu"], "release": RELEASE, "shutdown": shutdown}
     return json.dumps(
         {
             **demo.chart_values(cluster.images),

@@ -19,6 +19,7 @@ PLURALS = {
     "ModelRepository": (GROUP, "modelrepositories"),
     "Engine": (GROUP, "engines"),
     "Deployment": ("apps/v1", "deployments"),
+    "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
     "Job": ("batch/v1", "jobs"),
     "CustomResourceDefinition": ("apiextensions.k8s.io/v1", "customresourcedefinitions"),
     "ConfigMap": ("v1", "configmaps"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import dataclasses
 import itertools
 import json
@@ -25,6 +26,7 @@ import aiohttp
 from tests.integration.containers import TritonContainer
 from tests.integration.kube import path_of
 from tests.integration.pod_double import PodDouble
+from tests.integration.triton_repository import Faults
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -37,6 +39,7 @@ PROVISIONER = "tests.triton-operator.io/directory"
 TMPFS_SIZE = "tests.triton-operator.io/size"
 """Annotation of a claim that is to have a small file system of its own (root needed)."""
 NOT_FOUND = 404
+WATCH_SECONDS = 24 * 3600
 
 Object = dict[str, Any]
 
@@ -49,6 +52,10 @@ class Switches:
     """Whether pods of Jobs wait with their container Running, its command not yet begun."""
     unschedulable: bool = False
     """Whether new pods find no node."""
+    environment: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    """Namespace → variables that containers which start there find besides their own."""
+    faults: dict[str, Faults] = dataclasses.field(default_factory=dict)
+    """Namespace → faults with which new Triton pods start there."""
 
 
 class AsyncApi:
@@ -88,7 +95,8 @@ class AsyncApi:
         for item in listed["items"]:
             yield "ADDED", item
         version = listed["metadata"]["resourceVersion"]
-        path = f"{path_of(kind)}?watch=true&resourceVersion={version}"
+        # without a limit of its own a watch ends after half an hour to an hour
+        path = f"{path_of(kind)}?watch=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}"
         async with self._session.get(self._url + path) as answer:
             async for line in answer.content:
                 event = json.loads(line)
@@ -221,6 +229,8 @@ class KubeletDouble:
             directory=self.directory / "pods" / f"{metadata['namespace']}.{metadata['name']}",
             volume=lambda claim: self.volume(metadata["namespace"], claim),
             held=lambda: self.switches.hold_jobs,
+            variables=lambda: self.switches.environment.get(metadata["namespace"], {}),
+            faults=copy.deepcopy(self.switches.faults.get(metadata["namespace"], Faults())),
         )
 
     def _node_for(self, pod: Object) -> str | None:

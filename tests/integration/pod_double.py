@@ -12,10 +12,11 @@ from tests.integration.containers import KILLED, Container, Ended, Setting, envi
 from tests.integration.kube import path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from tests.integration.kubelet_double import AsyncApi
+    from tests.integration.triton_repository import Faults
 
 COMPONENT = "app.kubernetes.io/component"
 PAUSE_SECONDS = 0.1
@@ -26,7 +27,7 @@ Object = dict[str, Any]
 
 
 class PodDouble:
-    """A pod with one container."""
+    """A pod with one container; `faults` are those of a Triton in it."""
 
     def __init__(
         self,
@@ -38,11 +39,14 @@ class PodDouble:
         directory: Path,
         volume: Callable[[str], Path],
         held: Callable[[], bool],
+        variables: Callable[[], Mapping[str, str]],
+        faults: Faults,
     ) -> None:
         self.name: str = pod["metadata"]["name"]
         self.namespace: str = pod["metadata"]["namespace"]
         self.component: str = pod["metadata"].get("labels", {}).get(COMPONENT, "")
         self.address = address
+        self.faults = faults
         self.container: Container | None = None
         self._api = api
         self._pod = pod
@@ -51,7 +55,9 @@ class PodDouble:
         self._directory = directory
         self._volume = volume
         self._held = held
+        self._variables = variables
         self._restarts = 0
+        self._last: Object = {}
         self._container_id = ""
         self._started = ""
         self._final = False
@@ -173,6 +179,7 @@ class PodDouble:
             for mount in self._spec.get("volumeMounts", [])
             if mount["name"] in claims
         }
+        environment = {**self._variables(), **environment}
         return Setting(pod_ip=self.address, mounts=mounts, scratch=scratch, environment=environment)
 
     async def _run_container(self, setting: Setting) -> Ended:
@@ -182,7 +189,7 @@ class PodDouble:
         await self._write(self._status("Running", state=running, ready=False))
         while self._pod["spec"].get("restartPolicy") == "Never" and self._held():  # noqa: ASYNC110
             await asyncio.sleep(PAUSE_SECONDS)
-        container = make_container(self.component, self._spec, setting)
+        container = make_container(self.component, self._spec, setting, faults=self.faults)
         await self._start(container)
         watching = asyncio.create_task(self._watch_readiness(container, running))
         try:
@@ -219,11 +226,11 @@ class PodDouble:
         await self._write(self._status(phase, state=state))
 
     async def _say_restarting(self, ended: Ended) -> None:
-        last = _terminated(ended, started=self._started, container=self._container_id)
+        self._last = _terminated(ended, started=self._started, container=self._container_id)
         waiting = {
             "waiting": {"reason": "CrashLoopBackOff", "message": "back-off restarting failed container"}
         }
-        await self._write(self._status("Running", state=waiting, last=last))
+        await self._write(self._status("Running", state=waiting))
 
     async def _end(self, *, grace_seconds: float) -> None:
         self._final = True
@@ -248,9 +255,7 @@ class PodDouble:
             if "persistentVolumeClaim" in volume
         }
 
-    def _status(
-        self, phase: str, *, state: Object, ready: bool = False, last: Object | None = None
-    ) -> Object:
+    def _status(self, phase: str, *, state: Object, ready: bool = False) -> Object:
         now = _now()
         flags = {"PodScheduled": True, "Initialized": True, "ContainersReady": ready, "Ready": ready}
         return {
@@ -272,7 +277,7 @@ class PodDouble:
                     "started": "running" in state,
                     "restartCount": self._restarts,
                     "state": state,
-                    "lastState": last or {},
+                    "lastState": self._last,
                 }
             ],
         }

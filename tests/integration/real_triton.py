@@ -45,17 +45,20 @@ def unavailable() -> str | None:
 
 
 @contextlib.contextmanager
-def real_triton(repository: Path, *, workdir: Path, control: tuple[str, str]) -> Iterator[str]:
+def real_triton(
+    repository: Path, *, workdir: Path, control: tuple[str, str], identity: str = "triton"
+) -> Iterator[str]:
     """Run tritonserver on a repository; yield the address of its gRPC endpoint.
 
-    `control` is header and key of the restricted protocols. The server is ended with SIGTERM, and by
-    force when that takes too long.
+    `identity` is what it calls itself, `control` is header and key of the restricted protocols. The
+    server is ended with SIGTERM, and by force when that takes too long.
     """
     site = _site_packages(_environment())
     ports = _free_ports(3)
     log = workdir / "tritonserver.log"
     command = [
         str(site / "pytriton/tritonserver/bin/tritonserver"),
+        f"--id={identity}",
         *_arguments(repository, backends=_backends(workdir, site=site), ports=ports, control=control),
     ]
     with log.open("ab") as output:

@@ -14,37 +14,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import numpy as np
-from tests.integration.triton_repository import Faults, LoadError, PollError, Repository, Version
+from tests.integration.triton_repository import (
+    CrashError,
+    Faults,
+    LoadError,
+    PollError,
+    Repository,
+    Version,
+)
+from tests.integration.triton_tensors import Refused, add_output, classified, datatype, feeds, shape_of
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
-from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor, triton_to_np_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 RESTRICTED = frozenset({"RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload", "ModelConfig"})
-CONTENTS = {
-    "BOOL": "bool_contents",
-    "INT8": "int_contents",
-    "INT16": "int_contents",
-    "INT32": "int_contents",
-    "INT64": "int64_contents",
-    "UINT8": "uint_contents",
-    "UINT16": "uint_contents",
-    "UINT32": "uint_contents",
-    "UINT64": "uint64_contents",
-    "FP32": "fp32_contents",
-    "FP64": "fp64_contents",
-    "BYTES": "bytes_contents",
-}
-
-
-class Refused(Exception):
-    """A call that ends with a status other than OK."""
-
-    def __init__(self, code: grpc.StatusCode, text: str) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 @dataclasses.dataclass
@@ -59,16 +44,31 @@ class Counts:
 class TritonDouble:
     """One server on one address; `control` is header and key of the restricted protocols."""
 
-    def __init__(self, directory: Path, *, address: str, control: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        address: str,
+        identity: str = "triton",
+        control: tuple[str, str] | None = None,
+        faults: Faults | None = None,
+        crashed: Callable[[], object] = lambda: None,
+    ) -> None:
         self.address = address
-        self.faults = Faults()
+        self.identity = identity
+        self.faults = faults or Faults()
         self.counts = Counts()
         self.repository = Repository(directory, self.faults)
         self._control = control
+        self._crashed = crashed
         self._server: grpc.Server | None = None
 
     def start(self) -> None:
-        """Load what lies on disk, then open the port, as the real server does."""
+        """Load what lies on disk, then open the port, as the real server does.
+
+        Raises:
+            CrashError: what lies there has ended the server.
+        """
         self.repository.start()
         pool = futures.ThreadPoolExecutor(max_workers=16, thread_name_prefix=f"triton-{self.address}")
         server = grpc.server(
@@ -80,11 +80,20 @@ class TritonDouble:
         server.start()
         self._server = server
 
-    def stop(self) -> None:
-        """Close the port; calls in flight are cut."""
+    def stop(self, *, grace_seconds: float = 0) -> None:
+        """Close the port; calls in flight are cut when the grace period is over."""
         if self._server:
-            self._server.stop(grace=0).wait()
+            self._server.stop(grace=grace_seconds).wait()
             self._server = None
+
+    def crash(self, context: grpc.ServicerContext) -> None:
+        """End as a process does that is killed; the call that did it gets no answer."""
+        server, self._server = self._server, None
+        if server:
+            server.stop(grace=0)
+            self._crashed()
+        while context.is_active():
+            time.sleep(0.01)
 
     def restart(self) -> None:
         """Lose everything that was loaded and start again from disk, like a container restart."""
@@ -131,6 +140,10 @@ def _answered(
         try:
             self.triton.admit(call.__name__, context)
             return call(self, request)
+        except CrashError:
+            self.triton.crash(context)
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the server has ended")
+            raise
         except Refused as refused:
             context.abort(refused.code, str(refused))
             raise
@@ -154,7 +167,7 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     @_answered
     def ServerMetadata(self, request: Any) -> Any:  # noqa: N802
-        return service_pb2.ServerMetadataResponse(name="triton", version="2.51.0")
+        return service_pb2.ServerMetadataResponse(name=self.triton.identity, version="2.51.0")
 
     @_answered
     def ModelReady(self, request: Any) -> Any:  # noqa: N802
@@ -207,7 +220,7 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
             (response.outputs, version.config.output),
         ):
             for tensor in tensors:
-                described.add(name=tensor.name, datatype=_datatype(tensor), shape=_shape(version, tensor))
+                described.add(name=tensor.name, datatype=datatype(tensor), shape=shape_of(version, tensor))
         return response
 
     @_answered
@@ -226,82 +239,27 @@ class _Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
     def ModelInfer(self, request: Any) -> Any:  # noqa: N802
         number, version = self.triton.find(request.model_name, request.model_version)
         self.triton.counts.infers[request.model_name] += 1
-        answers = version.session.run(None, _feeds(request, version))
+        names = [output.name for output in version.config.output]
+        wanted = [output.name for output in request.outputs] or names
+        answers = version.session.run(wanted, feeds(request, version))
+        version.answered.append(request.inputs[0].shape[0] if request.inputs else 1)
         response = service_pb2.ModelInferResponse(
             id=request.id, model_name=request.model_name, model_version=str(number)
         )
-        version.answered.append(request.inputs[0].shape[0] if request.inputs else 1)
-        broken = request.model_name in self.triton.faults.nan
-        for output, answer in zip(version.session.get_outputs(), answers, strict=True):
-            values = np.full_like(answer, np.nan) if broken else answer
-            datatype = _output_datatype(version, output.name)
-            response.outputs.add(name=output.name, datatype=datatype, shape=answer.shape)
-            response.raw_output_contents.append(_raw(values))
+        classes = {output.name: output.parameters["classification"].int64_param for output in request.outputs}
+        for name, answer in zip(
+            wanted, map(self._distorted(request.model_name, number), answers), strict=True
+        ):
+            labels = version.labels.get(name, ())
+            add_output(response, version, name, classified(answer, classes.get(name, 0), labels))
         return response
 
-
-def _feeds(request: Any, version: Version) -> dict[str, np.ndarray]:
-    expected = {tensor.name: tensor for tensor in version.config.input}
-    feeds: dict[str, np.ndarray] = {}
-    for position, given in enumerate(request.inputs):
-        name = request.model_name
-        if given.name not in expected:
-            raise _invalid(f"unexpected inference input '{given.name}' for model '{name}'")
-        tensor = expected[given.name]
-        if given.datatype != _datatype(tensor):
-            data = f"data-type is '{given.datatype}', but model '{name}' expects '{_datatype(tensor)}'"
-            raise _invalid(f"inference input '{given.name}' {data}")
-        _check_shape(list(given.shape), name=name, version=version, tensor=tensor)
-        feeds[given.name] = _array(request, given, position=position)
-    return feeds
-
-
-def _check_shape(given: list[int], *, name: str, version: Version, tensor: Any) -> None:
-    wanted = _shape(version, tensor)
-    limit = version.config.max_batch_size
-    fits = len(given) == len(wanted) and all(w in (-1, g) for g, w in zip(given, wanted, strict=True))
-    if not fits:
-        expected, got = (str(shape).replace(" ", "") for shape in (wanted, given))
-        text = (
-            f"unexpected shape for input '{tensor.name}' for model '{name}'. Expected {expected}, got {got}."
-        )
-        raise _invalid(text)
-    if limit and given[0] > limit:
-        raise _invalid(f"inference request batch-size must be <= {limit} for '{name}'")
-
-
-def _array(request: Any, given: Any, *, position: int) -> np.ndarray:
-    shape = tuple(given.shape)
-    if request.raw_input_contents:
-        raw = request.raw_input_contents[position]
-        if given.datatype == "BYTES":
-            return deserialize_bytes_tensor(raw).reshape(shape)
-        return np.frombuffer(raw, dtype=triton_to_np_dtype(given.datatype)).reshape(shape)
-    values = list(getattr(given.contents, CONTENTS[given.datatype]))
-    return np.array(values, dtype=triton_to_np_dtype(given.datatype)).reshape(shape)
-
-
-def _raw(values: np.ndarray) -> bytes:
-    if values.dtype == np.object_:
-        return bytes(serialize_byte_tensor(values).item())
-    return np.ascontiguousarray(values).tobytes()
-
-
-def _invalid(text: str) -> Refused:
-    return Refused(grpc.StatusCode.INVALID_ARGUMENT, text)
-
-
-def _datatype(tensor: Any) -> str:
-    name = model_config_pb2.DataType.Name(tensor.data_type).removeprefix("TYPE_")
-    return "BYTES" if name == "STRING" else name
-
-
-def _output_datatype(version: Version, name: str) -> str:
-    return next(_datatype(tensor) for tensor in version.config.output if tensor.name == name)
-
-
-def _shape(version: Version, tensor: Any) -> list[int]:
-    return [-1, *tensor.dims] if version.config.max_batch_size else list(tensor.dims)
+    def _distorted(self, model: str, number: int) -> Callable[[np.ndarray], np.ndarray]:
+        """Return what a fault makes of a version's answers."""
+        faults, names = self.triton.faults, {model, f"{model}/{number}"}
+        if names & faults.nan:
+            return lambda answer: np.full_like(answer, np.nan)
+        return np.negative if names & faults.opposite else np.asarray
 
 
 def _completed(config: model_config_pb2.ModelConfig, *, name: str) -> model_config_pb2.ModelConfig:

@@ -9,8 +9,11 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
+from typing import TypeVar
 
 import onnxruntime
 from google.protobuf import json_format, text_format
@@ -18,6 +21,8 @@ from tritonclient.grpc import model_config_pb2
 
 UNLOADING_SECONDS = 0.1
 """How long a version shows as UNLOADING; real ones take as long as their requests in flight."""
+
+Value = TypeVar("Value")
 
 
 class LoadError(Exception):
@@ -28,16 +33,30 @@ class PollError(Exception):
     """A model's directory or override could not be read."""
 
 
+class CrashError(Exception):
+    """What was to be loaded has ended the whole server."""
+
+
 @dataclasses.dataclass
 class Faults:
-    """Switches for tests; each may be changed while the server runs."""
+    """Switches for tests; each may be changed while the server runs.
+
+    Models are named `model`, or `model/number` where one of their versions alone is meant. Loading
+    has a fault when there is something to load: a version that runs as it should is left alone.
+    """
 
     fail_load: dict[str, str] = dataclasses.field(default_factory=dict)
     """Model → text with which its loads are refused."""
     slow_load: dict[str, float] = dataclasses.field(default_factory=dict)
     """Model → seconds that each load takes."""
+    ignore_load: set[str] = dataclasses.field(default_factory=set)
+    """Models whose loads are answered and change nothing, as when a network volume shows an old directory."""
+    crash_load: set[str] = dataclasses.field(default_factory=set)
+    """Models whose loading ends the server, as a backend does that runs into a bad pointer."""
     nan: set[str] = dataclasses.field(default_factory=set)
     """Models that answer NaN."""
+    opposite: set[str] = dataclasses.field(default_factory=set)
+    """Models that answer with the opposite sign."""
     hang: bool = False
     """Whether every call waits until it is cancelled or this is switched off."""
 
@@ -49,6 +68,8 @@ class Version:
     session: onnxruntime.InferenceSession
     config: model_config_pb2.ModelConfig
     modified: float
+    labels: Mapping[str, tuple[str, ...]]
+    """Output → what the classes of its elements are called."""
     answered: list[int] = dataclasses.field(default_factory=list)
     """Batch size of each request that it answered; a reload begins a new list."""
 
@@ -60,6 +81,7 @@ class Model:
     config: model_config_pb2.ModelConfig
     modified: float
     ready: dict[int, Version] = dataclasses.field(default_factory=dict)
+    loading: frozenset[int] = frozenset()
     unloading: dict[int, float] = dataclasses.field(default_factory=dict)
     failed: dict[int, str] = dataclasses.field(default_factory=dict)
 
@@ -75,7 +97,7 @@ class Row:
 
 
 class Repository:
-    """The models of one server; loads are serial, reading what is ready needs no lock."""
+    """The models of one server; loads of one model wait for each other, and reading waits for nobody."""
 
     def __init__(self, directory: Path, faults: Faults) -> None:
         self.directory = directory
@@ -83,10 +105,14 @@ class Repository:
         self.models: dict[str, Model] = {}
         self.version_loads: Counter[tuple[str, int]] = Counter()
         self._polled: set[str] = set()
-        self._lock = threading.RLock()
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def start(self) -> None:
-        """Load whatever lies in the directory, as `--load-model=*` does; what fails is left out."""
+        """Load whatever lies in the directory, as `--load-model=*` does; what fails is left out.
+
+        Raises:
+            CrashError: one of them has ended the server.
+        """
         self.models.clear()
         self._polled.clear()
         for name in self._names():
@@ -94,25 +120,26 @@ class Repository:
                 self.load(name)
 
     def load(self, name: str, override: str | None = None) -> None:
-        """Bring a model to its configuration: load what is missing or newer, then unload the rest."""
-        time.sleep(self.faults.slow_load.get(name, 0))
-        with self._lock:
+        """Bring a model to its configuration: load what is missing or newer, then unload the rest.
+
+        Raises:
+            LoadError: a version can't be loaded, or there is none.
+            PollError: the model can't be read.
+            CrashError: it has ended the server.
+        """
+        with self._locks[name]:
+            if name in self.faults.ignore_load:
+                return
             modified = _newest(self.directory / name)
             config = self._effective_config(name, override, modified=modified)
             model = self.models.setdefault(name, Model(config=config, modified=modified))
-            if name in self.faults.fail_load:
-                self._refuse(
-                    model,
-                    name=name,
-                    failed=dict.fromkeys(self._selected(config), self.faults.fail_load[name]),
-                )
             self._apply(name, model=model, config=config)
             model.config, model.modified = config, modified
             self._polled.add(name)
 
     def unload(self, name: str) -> None:
-        """Begin to unload every version; unknown names are fine."""
-        with self._lock:
+        """Begin to unload every version, once a load that goes on has ended; unknown names are fine."""
+        with self._locks[name]:
             if model := self.models.get(name):
                 self._retire(model, set(model.ready))
                 self._polled.discard(name)
@@ -122,7 +149,7 @@ class Repository:
         rows: list[Row] = []
         for name in self._names():
             model = self.models.get(name)
-            rows += (_rows(name, model) if model else []) or [Row(name)]
+            rows += _rows(name, model) if model else [Row(name)]
         return rows
 
     def ready(self, name: str) -> dict[int, Version]:
@@ -156,39 +183,54 @@ class Repository:
         directories = _version_directories(self.directory / name)
         wanted = {number: directories[number] for number in self._selected(config) if number in directories}
         if not wanted:
-            message = f"at least one version must be available under the version policy of model '{name}' "
+            message = f"at least one version must be available under the version policy of model '{name}'"
             raise LoadError(f"load failed for model '{name}': {message}\n")
-        loaded, failed = self._open_all(name, model=model, config=config, wanted=wanted)
+        kept = {
+            n: each for n, each in model.ready.items() if n in wanted and _runs_on(each, config, wanted[n])
+        }
+        model.loading = frozenset(wanted.keys() - kept.keys())
+        try:
+            loaded, failed = self._open_all(name, config, {n: wanted[n] for n in sorted(model.loading)})
+        finally:
+            model.loading = frozenset()
         if failed:
-            for number in loaded.keys() - model.ready.keys():
-                model.unloading[number] = time.monotonic() + UNLOADING_SECONDS
+            self._leave_out(model, loaded.keys() - model.ready.keys())
             self._refuse(model, name=name, failed=failed)
         retired = set(model.ready) - set(wanted)
-        for number in loaded:
+        for number in wanted:
             model.failed.pop(number, None)
             model.unloading.pop(number, None)
-        model.ready = model.ready | loaded
+        same = {number: dataclasses.replace(each, config=config) for number, each in kept.items()}
+        model.ready = model.ready | same | loaded
         self._retire(model, retired)
 
     def _open_all(
-        self, name: str, *, model: Model, config: model_config_pb2.ModelConfig, wanted: dict[int, Path]
+        self, name: str, config: model_config_pb2.ModelConfig, wanted: Mapping[int, Path]
     ) -> tuple[dict[int, Version], dict[int, str]]:
+        """Open versions; return those that could be, and the reasons of those that could not."""
         loaded: dict[int, Version] = {}
         failed: dict[int, str] = {}
-        for number, directory in sorted(wanted.items()):
-            modified = max(_newest(directory), _newest_plain_file(directory.parent))
-            current = model.ready.get(number)
-            if current and _same_but_policy(current.config, config) and modified <= current.modified:
-                loaded[number] = dataclasses.replace(current, config=config)
-                continue
+        for number, directory in wanted.items():
+            self._misbehave(name, number)
             try:
-                session = _open(directory)
+                loaded[number] = _open(directory, config)
             except Exception as error:  # noqa: BLE001 - whatever the runtime raises is the reason shown
                 failed[number] = f"Internal: {error}"
                 continue
-            self.version_loads[name, number] += 1
-            loaded[number] = Version(session=session, config=config, modified=modified)
-        return loaded, failed
+            if refusal := _of(self.faults.fail_load, name, number):
+                failed[number] = refusal
+            else:
+                self.version_loads[name, number] += 1
+        return {n: each for n, each in loaded.items() if n not in failed}, failed
+
+    def _misbehave(self, name: str, number: int) -> None:
+        time.sleep(_of(self.faults.slow_load, name, number) or 0)
+        if {name, f"{name}/{number}"} & self.faults.crash_load:
+            raise CrashError
+
+    def _leave_out(self, model: Model, numbers: AbstractSet[int]) -> None:
+        """Unload what was loaded beside a version that could not be."""
+        model.unloading |= dict.fromkeys(numbers, time.monotonic() + UNLOADING_SECONDS)
 
     def _refuse(self, model: Model, *, name: str, failed: dict[int, str]) -> None:
         model.failed |= {number: text for number, text in failed.items() if number not in model.ready}
@@ -199,8 +241,7 @@ class Repository:
         raise LoadError(f"load failed for model '{name}': {text}\n")
 
     def _retire(self, model: Model, numbers: set[int]) -> None:
-        until = time.monotonic() + UNLOADING_SECONDS
-        model.unloading |= dict.fromkeys(numbers, until)
+        self._leave_out(model, numbers)
         model.ready = {number: each for number, each in model.ready.items() if number not in numbers}
 
     def _selected(self, config: model_config_pb2.ModelConfig) -> list[int]:
@@ -217,13 +258,15 @@ class Repository:
 
 def _rows(name: str, model: Model) -> list[Row]:
     rows = {number: Row(name, str(number), "READY") for number in model.ready}
-    for number, until in model.unloading.items():
+    for number in model.loading:
+        rows.setdefault(number, Row(name, str(number), "LOADING"))
+    for number, until in model.unloading.copy().items():
         gone = time.monotonic() >= until
         row = (
             Row(name, str(number), "UNAVAILABLE", "unloaded") if gone else Row(name, str(number), "UNLOADING")
         )
         rows.setdefault(number, row)
-    for number, reason in model.failed.items():
+    for number, reason in model.failed.copy().items():
         rows.setdefault(number, Row(name, str(number), "UNAVAILABLE", reason))
     return [row for _, row in sorted(rows.items())]
 
@@ -267,7 +310,39 @@ def _version_directories(model: Path) -> dict[int, Path]:
     return {int(entry.name): entry for entry in model.iterdir() if entry.name.isdigit() and entry.is_dir()}
 
 
-def _open(directory: Path) -> onnxruntime.InferenceSession:
+def _of(faults: Mapping[str, Value], name: str, number: int) -> Value | None:
+    """Return the fault of a version, or else of its model."""
+    return faults.get(f"{name}/{number}") or faults.get(name)
+
+
+def _runs_on(version: Version, config: model_config_pb2.ModelConfig, directory: Path) -> bool:
+    """Return whether a version that is loaded stays as it is under a configuration."""
+    return _same_but_policy(version.config, config) and _modified(directory) <= version.modified
+
+
+def _modified(directory: Path) -> float:
+    return max(_newest(directory), _newest_plain_file(directory.parent))
+
+
+def _open(directory: Path, config: model_config_pb2.ModelConfig) -> Version:
+    labels = {
+        output.name: _labels(directory.parent / output.label_filename)
+        for output in config.output
+        if output.label_filename
+    }
+    modified = _modified(directory)
+    return Version(session=_session(directory), config=config, modified=modified, labels=labels)
+
+
+def _labels(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(path.read_text().splitlines())
+    except FileNotFoundError as error:
+        text = f"failed to open text file for read {path}: No such file or directory"
+        raise OSError(text) from error
+
+
+def _session(directory: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1

@@ -268,6 +268,7 @@ class Converger:
         index, fingerprints = await self._observe(desired)
         left = steps(desired, index, fingerprints)
         self._settle(left, index, busy)
+        self._right = not left and not busy and desired is self._desired
         for step in left:
             if step.model not in busy and self._wait_of(step) <= 0 and not isinstance(step, Wait):
                 self._acting[step.model] = asyncio.create_task(self._act(step))
@@ -300,7 +301,6 @@ class Converger:
         if self._right and left:
             for step in left:
                 self._observer.drifted(self.container.pod, converge.differences(step, index))
-        self._right = not models
 
     async def _act(self, step: Step) -> None:
         asked = self.container.container_id

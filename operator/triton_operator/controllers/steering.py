@@ -53,11 +53,14 @@ async def route(ctx: Context, server: TritonServer) -> None:
     """Keep requests away from pods that lack a model which others serve, and let them back."""
     known = survey.served_by_pods(ctx, server)
     out = exclusion.left_out(known)
-    for pod in survey.pods_of(ctx, server):
+    own_pods = survey.pods_of(ctx, server)
+    all_heard = {pod["metadata"]["name"] for pod in own_pods if pods.is_ready(pod)} <= known.keys()
+    for pod in own_pods:
         metadata = pod["metadata"]
         wanted = "false" if metadata["name"] in out else "true"
         label = metadata["labels"].get(names.SERVING)
-        heard = label is None or metadata["name"] in known
+        # A pod comes in again by what all the others serve, which is not known at once after a start.
+        heard = label is None or (metadata["name"] in known and (wanted == "false" or all_heard))
         if label == wanted or not heard or "deletionTimestamp" in metadata:
             continue
         try:

@@ -13,9 +13,11 @@ from tests.integration.eventually import eventually
 from tests.integration.processes import Program
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tests.integration.apiserver import ApiServer
+    from tests.integration.controllers import Account
 
 OPERATOR_NAMESPACE = "triton-operator-system"
 FLEET_SECONDS = 2
@@ -25,12 +27,20 @@ RESYNC_SECONDS = 10
 class OperatorProcess:
     """Starts, kills and restarts the operator; it always runs under the same account and identity."""
 
-    def __init__(self, server: ApiServer, directory: Path) -> None:
+    def __init__(
+        self,
+        server: ApiServer,
+        directory: Path,
+        *,
+        account: Account | None = None,
+        settings: Mapping[str, object] | None = None,
+    ) -> None:
         self._server = server
         self._directory = directory
-        self._account = make_account(
+        self._account = account or make_account(
             server, "triton-operator", namespace=OPERATOR_NAMESPACE, directory=directory
         )
+        self._settings = settings or {}
         self._program: Program | None = None
         self._port = _free_port()
 
@@ -68,8 +78,9 @@ class OperatorProcess:
         return [write for write in writes if write[1].startswith(f"{namespace}/") or not namespace]
 
     def tail(self) -> str:
-        """Return the end of its log."""
-        return self.log.read_text(errors="replace")[-4000:]
+        """Return the end of its log, without what gRPC says about itself."""
+        lines = self.log.read_text(errors="replace").splitlines(keepends=True)
+        return "".join(line for line in lines if '"logger": "grpc' not in line)[-4000:]
 
     def _command(self) -> list[str]:
         return [sys.executable, "-m", "triton_operator", "run", f"--kubeconfig={self._account.kubeconfig}"]
@@ -83,6 +94,7 @@ class OperatorProcess:
             "fleet_seconds": FLEET_SECONDS,
             "resync_seconds": RESYNC_SECONDS,
             "log_level": "DEBUG",
+            **self._settings,
         }
         return {f"TRITON_OPERATOR_{name.upper()}": str(value) for name, value in settings.items()}
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from tests.integration.eventually import eventually
 from tests.integration.triton.ground import Ground, Volume, a_config
+from tritonclient.grpc import service_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,6 +155,39 @@ def test_deployment_of_triton_pods_serves_scales_and_goes(kube: Kube, kubelet: K
     kube.delete("Deployment", "main")
     eventually(lambda: number_of_pods(kube, 0))
     assert kubelet.tritons(kube.namespace) == {}
+
+
+def test_triton_is_called_by_its_pods_name_and_restarted_when_a_load_ends_it(
+    kube: Kube, kubelet: KubeletDouble
+) -> None:
+    kube.create(a_claim())
+    eventually(lambda: claim_is_bound(kube))
+    volume = Volume(kubelet.volume(kube.namespace, "volume"))
+    volume.put_engine("two", 2.0)
+    volume.link("double", 1, "two")
+    volume.put_config(a_config("double", [1]))
+    volume.link("bad", 1, "two")
+    volume.put_config(a_config("bad", []))
+    name = {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    arguments = ["--id=$(POD_NAME)", "--model-repository=/repository/servers/s/24.10"]
+    kube.create(a_deployment(a_pod("triton", args=arguments, env=[name])))
+    eventually(lambda: ready_replicas(kube, 1))
+    (pod,) = kubelet.pods(kube.namespace, "triton")
+    pod.faults.crash_load.add("bad")
+    ground = Ground(address=f"{pod.address}:8001", volume=volume, control=("header", "unused"))
+    assert ground.stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=5).name == pod.name
+    with pytest.raises(grpc.RpcError) as caught:
+        ground.load("bad", a_config("bad", [1]))
+    assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    ground.close()
+
+    def restarted() -> None:
+        status = kube.list("Pod")[0]["status"]["containerStatuses"][0]
+        assert (status["ready"], status["restartCount"]) == (True, 1)
+        assert status["lastState"]["terminated"]["exitCode"] == 139
+        assert set(kubelet.tritons(kube.namespace)[pod.name].repository.ready("double")) == {1}
+
+    eventually(restarted)
 
 
 def claim_is_bound(kube: Kube) -> None:

@@ -102,21 +102,6 @@ def test_crashed_pod_serves_again_without_the_operator(stage: Stage) -> None:
     assert stage.calls() == {pod.name: ({}, {})}, "what the pod loaded from disk was loaded again"
 
 
-def test_hanging_pod_holds_up_nobody(stage: Stage) -> None:
-    served(stage, replicas=2)
-    hanging, other = stage.tritons()
-    stage.tritons()[hanging].faults.hang = True
-    stage.apply(a_model("later").with_version(1, stage.put_model("later.onnx", 5.0)))
-
-    def other_pod_serves() -> None:
-        assert stage.served_factors("later", pods=[other]) == {other: 5.0}
-
-    eventually(other_pod_serves, within=40, because=stage.explain)
-    stage.tritons()[hanging].faults.hang = False
-    stage.wait_ready("InferenceModel", "later")
-    assert set(stage.served_factors("later").values()) == {5.0}
-
-
 def test_refused_load_is_told_in_tritons_words_and_tried_again(stage: Stage) -> None:
     served(stage)
     (double,) = stage.tritons().values()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
+from concurrent import futures
 from typing import TYPE_CHECKING
 
 import grpc
@@ -15,9 +17,12 @@ from tests.onnx_models import SIZE, write_multiply
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 FINGERPRINT = "triton-operator.io/config"
+SLOW = ("slow", "slow-added", "slow-given-up", "slow-reloaded")
+"""Models whose loads take a second: on the double by a fault, on the real server with `slow_config`."""
 
 
 def a_config(
@@ -28,8 +33,19 @@ def a_config(
     config.input.add(name="x", data_type=model_config_pb2.TYPE_FP32, dims=[SIZE])
     config.output.add(name="y", data_type=model_config_pb2.TYPE_FP32, dims=[SIZE])
     config.instance_group.add(kind=model_config_pb2.ModelInstanceGroup.KIND_CPU, count=1)
+    config.version_policy.specific.SetInParent()  # without any version it selects none
     config.version_policy.specific.versions.extend(versions)
     config.parameters[FINGERPRINT].string_value = fingerprint
+    return config
+
+
+def slow_config(name: str, versions: list[int], *, fingerprint: str = "aa") -> model_config_pb2.ModelConfig:
+    """Return a configuration whose many requests for warm-up make a load last."""
+    config = a_config(name, versions, fingerprint=fingerprint)
+    warmup = config.model_warmup.add(name="long", batch_size=1, count=4000)
+    warmup.inputs["x"].data_type = model_config_pb2.TYPE_FP32
+    warmup.inputs["x"].dims.append(SIZE)
+    warmup.inputs["x"].zero_data = True
     return config
 
 
@@ -79,12 +95,27 @@ class Ground:
     def close(self) -> None:
         self._channel.close()
 
-    def load(self, name: str, override: model_config_pb2.ModelConfig | None = None) -> None:
+    def load(
+        self, name: str, override: model_config_pb2.ModelConfig | None = None, *, timeout: float = 60
+    ) -> None:
         request = service_pb2.RepositoryModelLoadRequest(model_name=name)
         if override is not None:
             content = json_format.MessageToDict(override, preserving_proto_field_name=True)
             request.parameters["config"].string_param = json.dumps(content)
-        self.stub.RepositoryModelLoad(request, metadata=self.metadata, timeout=30)
+        self.stub.RepositoryModelLoad(request, metadata=self.metadata, timeout=timeout)
+
+    @contextlib.contextmanager
+    def loading(self, name: str, override: model_config_pb2.ModelConfig | None = None) -> Iterator[None]:
+        """Run the block while a load goes on, and wait for its end."""
+        with futures.ThreadPoolExecutor(1) as pool:
+            load = pool.submit(self.load, name, override)
+            eventually(lambda: self.check_loading(name))
+            yield
+            load.result()
+
+    def check_loading(self, name: str) -> None:
+        """Fail unless a version of a model is loading."""
+        assert "LOADING" in self.states(name).values()
 
     def unload(self, name: str) -> None:
         request = service_pb2.RepositoryModelUnloadRequest(model_name=name)

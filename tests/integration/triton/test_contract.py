@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import shutil
 import time
+from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
 import onnxruntime
 import pytest
-from tests.integration.triton.ground import FINGERPRINT, a_config
+from tests.integration.eventually import eventually
+from tests.integration.triton.conftest import IDENTITY
+from tests.integration.triton.ground import FINGERPRINT, a_config, slow_config
 from tests.onnx_models import SIZE
 from tritonclient.grpc import model_config_pb2, service_pb2
+from tritonclient.utils import deserialize_bytes_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +68,67 @@ def test_stray_directory_has_a_bare_row(triton: Ground) -> None:
 def test_server_is_ready_in_spite_of_a_broken_model(triton: Ground) -> None:
     assert triton.stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=5).ready
     assert triton.stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=5).live
+
+
+def test_server_tells_the_name_that_it_was_given(triton: Ground) -> None:
+    metadata = triton.stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=5)
+    assert metadata.name == IDENTITY
+
+
+# candidates: their configuration selects no version
+
+
+def idle(triton: Ground, name: str, versions: dict[int, str]) -> str:
+    """Put a model into the tree of which no version is selected."""
+    for number, engine in versions.items():
+        triton.volume.link(name, number, engine)
+    triton.volume.put_config(a_config(name, []))
+    return name
+
+
+def test_start_leaves_a_candidate_alone(triton: Ground) -> None:
+    assert triton.rows("good.candidate") == {}
+    assert not triton.is_ready("good.candidate")
+
+
+def test_load_of_a_candidate_without_an_override_is_refused_and_leaves_no_trace(triton: Ground) -> None:
+    name = idle(triton, "idle.candidate", {2: "two"})
+    assert triton.rows(name) == {"": ("", "")}
+    code, text = refused(lambda: triton.load(name))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert f"at least one version must be available under the version policy of model '{name}'" in text
+    assert triton.rows(name) == {}
+
+
+def test_override_loads_a_candidate_beside_its_model(triton: Ground) -> None:
+    name = loaded(triton, "tried", {1: "one"})
+    candidate = idle(triton, "tried.candidate", {2: "two"})
+    triton.load(candidate, a_config(candidate, [2]))
+    assert triton.states(candidate) == {"2": "READY"}
+    assert (triton.infer(name)[0], triton.infer(candidate)[0]) == (1, 2)
+    assert refused(lambda: triton.infer(name, 2))[0] == grpc.StatusCode.NOT_FOUND
+
+
+def test_version_is_loaded_while_its_candidate_is(triton: Ground) -> None:
+    name = loaded(triton, "joined", {1: "one"})
+    candidate = idle(triton, "joined.candidate", {2: "two"})
+    triton.load(candidate, a_config(candidate, [2]))
+    triton.volume.link(name, 2, "two")
+    triton.load(name, a_config(name, [1, 2]))
+    assert triton.states(name) == {"1": "READY", "2": "READY"}
+    assert triton.states(candidate) == {"2": "READY"}
+    triton.unload(candidate)
+    assert triton.settled(candidate) == {"2": "UNAVAILABLE"}
+    assert triton.infer(name)[0] == 2
+
+
+def test_candidate_whose_directory_went_after_the_unload_is_forgotten(triton: Ground) -> None:
+    candidate = idle(triton, "over.candidate", {1: "one"})
+    triton.load(candidate, a_config(candidate, [1]))
+    triton.unload(candidate)
+    triton.settled(candidate)
+    shutil.rmtree(triton.volume.tree / candidate)
+    assert triton.rows(candidate) == {}
 
 
 # restricted protocols
@@ -195,6 +260,21 @@ def test_broken_version_is_refused_with_a_reason_and_the_old_set_serves_on(trito
     assert triton.infer(name)[0] == 1
 
 
+def test_broken_version_keeps_all_out_of_what_serves_nothing_until_it_is_not_asked_for(
+    triton: Ground,
+) -> None:
+    name = laid_out(triton, "barred", {1: "one", 2: "broken"})
+    code, text = refused(lambda: triton.load(name))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert f"load failed for model '{name}': version 2 is at UNAVAILABLE state: " in text
+    assert triton.states(name) == {"1": "UNLOADING", "2": "UNAVAILABLE"}
+    assert triton.settled(name) == {"1": "UNAVAILABLE", "2": "UNAVAILABLE"}
+    assert triton.rows(name)["1"] == ("UNAVAILABLE", "unloaded")
+    triton.load(name, a_config(name, [1]))
+    assert triton.states(name) == {"1": "READY", "2": "UNAVAILABLE"}
+    assert "model.onnx" in triton.rows(name)["2"][1]
+
+
 def test_version_is_tried_again_once_it_is_mended(triton: Ground) -> None:
     name = laid_out(triton, "mended", {1: "broken"})
     refused(lambda: triton.load(name))
@@ -214,6 +294,52 @@ def test_load_of_what_is_no_model_is_refused(triton: Ground, name: str) -> None:
 def test_load_with_a_dangling_link_is_refused(triton: Ground) -> None:
     name = laid_out(triton, "dangling", {1: "nowhere"})
     assert refused(lambda: triton.load(name))[0] == grpc.StatusCode.INTERNAL
+
+
+# while a load goes on
+
+
+def test_load_that_takes_long_holds_up_nothing_else(triton: Ground) -> None:
+    name, other = laid_out(triton, "slow", {1: "one"}), laid_out(triton, "meanwhile", {1: "one"})
+    with triton.loading(name, slow_config(name, [1])):
+        assert not triton.is_ready(name)
+        assert triton.infer("good")[0] == 2
+        triton.load(other)
+        assert triton.infer(other)[0] == 1
+        assert triton.states(name) == {"1": "LOADING"}
+    assert triton.states(name) == {"1": "READY"}
+
+
+def test_version_that_is_added_is_loading_while_the_old_one_serves(triton: Ground) -> None:
+    name = laid_out(triton, "slow-added", {1: "one"})
+    triton.load(name, slow_config(name, [1]))
+    triton.volume.link(name, 2, "two")
+    with triton.loading(name, slow_config(name, [1, 2])):
+        assert triton.states(name) == {"1": "READY", "2": "LOADING"}
+        assert triton.infer(name)[0] == 1
+    assert triton.infer(name)[0] == 2
+
+
+def test_load_that_is_given_up_goes_on_and_an_unload_waits_for_it(triton: Ground) -> None:
+    name = laid_out(triton, "slow-given-up", {1: "one"})
+    code, _ = refused(lambda: triton.load(name, slow_config(name, [1]), timeout=0.3))
+    assert code == grpc.StatusCode.DEADLINE_EXCEEDED
+    eventually(lambda: triton.check_loading(name))
+    triton.unload(name)
+    assert triton.settled(name) == {"1": "UNAVAILABLE"}
+
+
+def test_version_that_is_reloaded_shows_as_ready_meanwhile(triton: Ground) -> None:
+    name = laid_out(triton, "slow-reloaded", {1: "one"})
+    triton.load(name)
+    with futures.ThreadPoolExecutor(1) as pool:
+        load = pool.submit(triton.load, name, slow_config(name, [1], fingerprint="bb"))
+        time.sleep(0.3)
+        assert (triton.states(name), triton.fingerprint(name)) == ({"1": "READY"}, "aa")
+        assert triton.infer(name)[0] == 1
+        assert not load.done()
+        load.result()
+    assert triton.fingerprint(name) == "bb"
 
 
 # what reloads: a version that is loaded again has answered nothing yet
@@ -280,6 +406,60 @@ def test_added_link_ends_an_override(triton: Ground) -> None:
     triton.volume.link(name, 2, "two")
     triton.load(name)
     assert triton.fingerprint(name) == "aa"
+
+
+# labels
+
+
+def labelled(triton: Ground, name: str, text: str, *, file: str = "labels_y.txt") -> None:
+    config = a_config(name, [1])
+    config.output[0].label_filename = file
+    triton.volume.link(name, 1, "one")
+    triton.volume.put_config(config)
+    (triton.volume.tree / name / file).write_text(text)
+
+
+def classes(triton: Ground, name: str, count: int) -> list[str]:
+    """Ask for the highest classes of 1, 4, 3, 2."""
+    request = service_pb2.ModelInferRequest(model_name=name)
+    tensor = request.inputs.add(name="x", datatype="FP32", shape=[1, SIZE])
+    tensor.contents.fp32_contents.extend([1, 4, 3, 2])
+    request.outputs.add(name="y").parameters["classification"].int64_param = count
+    response = triton.stub.ModelInfer(request, timeout=5)
+    assert (response.outputs[0].datatype, list(response.outputs[0].shape)) == ("BYTES", [1, count])
+    return [each.decode() for each in deserialize_bytes_tensor(response.raw_output_contents[0])]
+
+
+def test_classes_are_called_by_their_labels(triton: Ground) -> None:
+    labelled(triton, "labelled", "cat\ndog\nowl\nelk\n")
+    triton.load("labelled")
+    assert classes(triton, "labelled", 2) == ["4.000000:1:dog", "3.000000:2:owl"]
+
+
+def test_classes_without_labels_are_numbers(triton: Ground) -> None:
+    loaded(triton, "unlabelled", {1: "one"})
+    assert classes(triton, "unlabelled", 1) == ["4.000000:1"]
+
+
+def test_other_labels_are_read_when_the_configuration_names_another_file(triton: Ground) -> None:
+    labelled(triton, "relabelled", "cat\ndog\nowl\nelk\n")
+    triton.load("relabelled")
+    labelled(triton, "relabelled", "Katze\nHund\nEule\nElch\n", file="labels_z.txt")
+    triton.load("relabelled")
+    assert classes(triton, "relabelled", 1) == ["4.000000:1:Hund"]
+
+
+def test_file_of_labels_that_is_not_there_fails_the_load_and_the_old_set_serves_on(triton: Ground) -> None:
+    labelled(triton, "lost-labels", "cat\ndog\nowl\nelk\n")
+    triton.load("lost-labels")
+    config = a_config("lost-labels", [1])
+    config.output[0].label_filename = "gone.txt"
+    code, text = refused(lambda: triton.load("lost-labels", config))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    path = triton.volume.tree / "lost-labels/gone.txt"
+    assert f"failed to open text file for read {path}: No such file or directory" in text
+    assert triton.rows("lost-labels") == {"1": ("READY", "")}
+    assert classes(triton, "lost-labels", 1) == ["4.000000:1:dog"]
 
 
 # unloading
