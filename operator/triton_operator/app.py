@@ -133,7 +133,7 @@ async def _context(settings: Settings, kube: Kube, metrics: Metrics) -> AsyncIte
             )
         finally:
             await fleet.close()
-            await chronicle.close()
+            await status.close()
 
 
 def _fleet(settings: Settings, observer: FleetObserver) -> Fleet:

@@ -73,7 +73,7 @@ def _round(ground: Ground, model: str, switch: Callable[[], None]) -> Round:
         began = time.monotonic()
         switch()
         seconds = time.monotonic() - began
-        time.sleep(max(0.0, WINDOW_SECONDS - seconds))
+        time.sleep(max(0.0, WINDOW_SECONDS - seconds) + 0.5)  # and what is under way
         records = run.stop()
     window = analysis.scheduled_within(records, begin=began, end=began + WINDOW_SECONDS)
     return Round(
@@ -102,7 +102,8 @@ def _latencies(operator: Sequence[Round], hand: Sequence[Round]) -> Finding:
         f"median of {len(operator)}",
         f"≤ {MOST_TIMES} times",
         f"{ours * 1000:.1f} ms against {theirs * 1000:.1f} ms: {ours / theirs:.2f} times; "
-        f"rounds: {rounds} ms; {operator[0].requests:,} requests in each window; {before * 1000:.1f} ms before the switches",
+        f"rounds: {rounds} ms; {operator[0].requests:,} requests in each window; "
+        f"{before * 1000:.1f} ms before the switches",
         tuple(problems),
     )
 

@@ -52,7 +52,7 @@ class Journal:
     def __init__(self, directory: Path, *, target: Effect | None = None) -> None:
         directory.mkdir()
         self.target = target
-        self._directory = directory
+        self.directory = directory
         self._log, self._order = directory / "log", directory / "kill"
         self._ordered = False
         self._steps: dict[str, int] = {}
@@ -60,7 +60,7 @@ class Journal:
     @property
     def variables(self) -> dict[str, str]:
         """Return what tells a process to take part."""
-        return {VARIABLE: str(self._directory)}
+        return {VARIABLE: str(self.directory)}
 
     @property
     def killed(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 
@@ -27,7 +26,6 @@ class Chronicle:
     queue: Queue
     status: StatusWriter
     metrics: Metrics
-    _telling: set[asyncio.Task[None]] = dataclasses.field(default_factory=set)
 
     def reported(self, place: Place) -> None:
         """Have the server, and the models that name it, looked at again."""
@@ -46,11 +44,4 @@ class Chronicle:
         if body is None:
             return
         message = f"pod {pod}: {what}, other than the tree says; it is being put right"
-        telling = self.status.tell(TritonServer.parse(body), reason="Drifted", message=message, warning=True)
-        task = asyncio.create_task(telling)
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
-
-    async def close(self) -> None:
-        """Let what is being told be told."""
-        await asyncio.gather(*self._telling, return_exceptions=True)
+        self.status.tell(TritonServer.parse(body), reason="Drifted", message=message, warning=True)

@@ -60,7 +60,7 @@ async def _reconcile(ctx: Context, model: InferenceModel) -> Outcome:
     model = _with_status(model, versions=verdict.versions, history=story)
     fields = _fields(model, verdict.serving)
     told = await ctx.status.write(INFERENCE_MODEL, model, verdict.outcome, **fields)
-    await _tell_story(ctx, before, model, verdict.outcome if told else None)
+    _tell_story(ctx, before, model, verdict.outcome if told else None)
     _tell_servers(ctx, model, views)
     return verdict.outcome
 
@@ -76,15 +76,13 @@ def _with_status(model: InferenceModel, **fields: object) -> InferenceModel:
     return model.model_copy(update={"status": model.status.model_copy(update=fields)})
 
 
-async def _tell_story(
-    ctx: Context, before: InferenceModel, after: InferenceModel, told: Outcome | None
-) -> None:
+def _tell_story(ctx: Context, before: InferenceModel, after: InferenceModel, told: Outcome | None) -> None:
     """Make an Event of every new entry of the story, unless the outcome that was just `told` says it."""
     for entry in history.news(before.status.history, after.status.history):
         if told is not None and entry.reason == told.reason and entry.message in told.message:
             continue
         failed = entry.reason not in _GOOD_TURNS
-        await ctx.status.tell(after, reason=entry.reason, message=entry.message, warning=failed)
+        ctx.status.tell(after, reason=entry.reason, message=entry.message, warning=failed)
 
 
 async def _ensure_engines(ctx: Context, model: InferenceModel, views: Sequence[ServerView]) -> None:

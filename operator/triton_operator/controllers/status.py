@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import logging
 import uuid
@@ -27,6 +28,7 @@ class StatusWriter:
         self._kube = kube
         self._cache = cache
         self._instance = instance
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def write(self, kind: Kind, resource: Resource, outcome: Outcome, **fields: Any) -> bool:
         """Bring an object's status to this outcome and these fields of its status model.
@@ -62,11 +64,11 @@ class StatusWriter:
             return False
         log.info("%s: %s", outcome.reason, outcome.message, extra=_about(resource))
         warning = isinstance(outcome, Stalled)
-        await self.tell(resource, reason=outcome.reason, message=outcome.message, warning=warning)
+        self.tell(resource, reason=outcome.reason, message=outcome.message, warning=warning)
         return True
 
-    async def tell(self, resource: Resource, *, reason: str, message: str, warning: bool = False) -> None:
-        """Make an Event about an object."""
+    def tell(self, resource: Resource, *, reason: str, message: str, warning: bool = False) -> None:
+        """Make an Event about an object, while others go on: nothing waits for it."""
         now = datetime.datetime.now(datetime.UTC)
         kind = type(resource).KIND
         event = {
@@ -89,6 +91,15 @@ class StatusWriter:
                 "uid": resource.metadata.uid,
             },
         }
+        telling = asyncio.create_task(self._post(event))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+
+    async def close(self) -> None:
+        """Let what is being told be told."""
+        await asyncio.gather(*self._telling, return_exceptions=True)
+
+    async def _post(self, event: Object) -> None:
         try:
             await self._kube.create(EVENT, event)
         except KubeError as error:  # an Event is a courtesy; the status says the same

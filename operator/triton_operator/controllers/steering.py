@@ -46,7 +46,7 @@ async def steer(ctx: Context, ground: Ground, edition: Edition) -> None:
     for model, made in edition.published:
         former = before.desired.get(made.name) if before is not None else None
         if former is not None:
-            await _tell_reload(ctx, server, model, made, former)
+            _tell_reload(ctx, server, model, made, former)
 
 
 async def route(ctx: Context, server: TritonServer) -> None:
@@ -72,7 +72,7 @@ async def route(ctx: Context, server: TritonServer) -> None:
             continue
         reason, said = ("LeftOut", "out of") if wanted == "false" else ("LetIn", "back in")
         message = f"pod {metadata['name']} is {said} the Service"
-        await ctx.status.tell(server, reason=reason, message=message, warning=wanted == "false")
+        ctx.status.tell(server, reason=reason, message=message, warning=wanted == "false")
 
 
 async def _label(ctx: Context, metadata: Object, value: str) -> Object:
@@ -107,7 +107,7 @@ def _trials(ctx: Context, ground: Ground, edition: Edition) -> dict[str, Desired
     return {uid: {name: candidates[name].desired()} for name, uid in chosen.items()}
 
 
-async def _tell_reload(
+def _tell_reload(
     ctx: Context, server: TritonServer, model: InferenceModel, made: Published, former: DesiredModel
 ) -> None:
     """Say what a new configuration costs: all versions of the model are loaded anew."""
@@ -121,4 +121,4 @@ async def _tell_reload(
         f"the former configuration answers until the new one does"
     )
     if ctx.cache.get(INFERENCE_MODEL.kind, model.namespace, model.name) is not None:
-        await ctx.status.tell(model, reason="Reloading", message=message)
+        ctx.status.tell(model, reason="Reloading", message=message)

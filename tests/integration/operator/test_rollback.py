@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.builders import ModelBuilder
     from tests.integration.operator.stage import Stage
 
-AT_ONCE_SECONDS = 2.0
+AT_ONCE_SECONDS = 5.0
 """A watch, two status changes and an unload of a double, on a machine that does much else."""
 
 
