@@ -50,13 +50,9 @@ def test_second_version_comes_and_goes_without_a_lost_request(guest: Stage) -> N
     late = [r for r in analysis.answered_by(records, 2) if r.started > removed + ROLLBACK_SECONDS]
     assert late == []
     turns = guest.turns("switch", 2)
-    assert [each for each in turns if each != "Retiring"] == [
-        "Building",
-        "Candidate",
-        "Promoted",
-        "Served",
-        "Removed",
-    ]
+    # another test may have had the same engine built, and a version may retire too fast to be seen
+    told = [each for each in turns if each not in ("Building", "Retiring")]
+    assert told == ["Candidate", "Promoted", "Served", "Removed"]
     assert set(turns) <= guest.events("switch").keys()
     assert set(guest.served_factors("switch").values()) == {2.0}
 

@@ -65,7 +65,7 @@ def test_pods_come_back_with_both_versions_without_operator_and_keeper(served: S
             all_serve(served)
 
         served.eventually(back)
-    assert shared_memory(served, killed) == memory  # what a killed Triton leaves would fill it in time
+    assert shared_memory(served, killed) <= memory  # what a killed Triton leaves would fill it in time
     served.wait_ready("ModelRepository", "default")
     served.wait_ready("InferenceModel", "main")
 
