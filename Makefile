@@ -70,13 +70,13 @@ verify: setup ## Generated files are what the code generates
 	$(PYTHON) hack/generate --check
 
 unit: setup ## Unit and property tests
-	$(PYTEST) tests/unit
+	$(PYTEST) tests/unit -n auto --maxprocesses 4
 
 chart: setup ## Tests of the Helm chart
 	$(PYTEST) tests/chart
 
 integration: setup ## The operator against a real API server, a real keeper and a Triton double
-	$(PYTEST) tests/integration
+	$(PYTEST) tests/integration -n auto --maxprocesses 4 --dist loadscope
 
 faults: setup ## Kill a process right after each effect and compare the end; ONLY=triton.load#3 for one
 	$(PYTHON) -m tests.faults $(if $(ONLY),--only '$(ONLY)')

@@ -84,5 +84,4 @@ def _with_digest(model: InferenceModel, version: Version, sha256: str) -> Infere
     )
     entry = before.model_copy(update={**known, "state": VersionState.RESOLVING})
     others = tuple(e for e in model.status.versions if e.number != version.number)
-    status = model.status.model_copy(update={"versions": (*others, entry)})
-    return model.model_copy(update={"status": status})
+    return model.with_status(versions=(*others, entry))

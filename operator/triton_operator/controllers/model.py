@@ -16,7 +16,6 @@ from triton_operator.plan.versions import Build, Outcomes, failed_check, is_pass
 from triton_operator.plan.views import ServerView
 from triton_operator.resources.engine import Engine
 from triton_operator.resources.inference_model import InferenceModel
-from triton_operator.resources.triton_server import TritonServer
 from triton_operator.resources.version import VersionState
 
 _GOOD_TURNS = frozenset({*(state.value for state in VersionState), "Served", "Forgotten"}) - {"Failed"}
@@ -57,7 +56,7 @@ async def _reconcile(ctx: Context, model: InferenceModel) -> Outcome:
     story = history.extended(
         before.status.history, before=before.status.versions, after=verdict.versions, now=now
     )
-    model = _with_status(model, versions=verdict.versions, history=story)
+    model = model.with_status(versions=verdict.versions, history=story)
     fields = _fields(model, verdict.serving)
     told = await ctx.status.write(INFERENCE_MODEL, model, verdict.outcome, **fields)
     _tell_story(ctx, before, model, verdict.outcome if told else None)
@@ -70,10 +69,6 @@ async def _leave_alone(ctx: Context, model: InferenceModel) -> Outcome:
     fields = _fields(model, ()) | {"versions_serving": model.status.versions_serving}
     await ctx.status.write(INFERENCE_MODEL, model, outcome, **fields)
     return outcome
-
-
-def _with_status(model: InferenceModel, **fields: object) -> InferenceModel:
-    return model.model_copy(update={"status": model.status.model_copy(update=fields)})
 
 
 def _tell_story(ctx: Context, before: InferenceModel, after: InferenceModel, told: Outcome | None) -> None:
@@ -122,9 +117,8 @@ def _builds_by_repository(
 ) -> list[tuple[str, Build]]:
     found = []
     for view in views:
-        body = ctx.cache.get(TRITON_SERVER.kind, model.namespace, view.name)
-        if body is not None:
-            repository = TritonServer.parse(body).spec.repository
+        repository = survey.repository_of(ctx, model.namespace, view.name)
+        if repository is not None:
             found += [(repository, build) for build in view.builds]
     return found
 

@@ -14,6 +14,7 @@ from triton_operator.plan import pods, publish
 from triton_operator.plan.outcome import OutcomeError, Waiting
 from triton_operator.plan.publish import Published
 from triton_operator.plan.trial import is_trial, name_of
+from triton_operator.plan.versions import Outcomes
 from triton_operator.resources.inference_model import InferenceModel
 
 
@@ -39,7 +40,7 @@ def edition_of(ctx: Context, ground: Ground) -> Edition:
     """Return what a server's tree must hold, model by model."""
     models = survey.models_of(ctx, ground.server)
     served = [model for model in models if publish.refusal(model, ground.server, models) is None]
-    found = [(model, survey.published_of(ctx, ground, model)) for model in served if not model.spec.suspend]
+    found = [(model, _published(ctx, ground, model)) for model in served if not model.spec.suspend]
     suspended = {
         name
         for model in served
@@ -50,6 +51,10 @@ def edition_of(ctx: Context, ground: Ground) -> Edition:
         published=tuple((model, made) for model, made in found if made is not None),
         untouched=frozenset(suspended & _names_in_tree(ground)),
     )
+
+
+def _published(ctx: Context, ground: Ground, model: InferenceModel) -> Published | None:
+    return survey.published_of(ctx, ground, model, survey.builds_of(ground, model, Outcomes()))
 
 
 async def write(ctx: Context, ground: Ground, edition: Edition) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
-from triton_operator.clients.kube import INFERENCE_MODEL, POD, Conflict, KubeError, Object
+from triton_operator.clients.kube import POD, Conflict, KubeError, Object
 from triton_operator.controllers import survey
 from triton_operator.controllers.context import Context
 from triton_operator.controllers.fleet import Assignment
@@ -31,7 +32,7 @@ async def steer(ctx: Context, ground: Ground, edition: Edition) -> None:
     assignment = Assignment(
         desired=desired,
         control_key=ctx.keys.triton(server.metadata.uid).hex(),
-        trials=_trials(ctx, ground, edition),
+        trials=_trials(ctx, ground, edition, own_pods),
         left_alone=frozenset(pod["metadata"]["uid"] for pod in own_pods if not _reads(pod, ground.release)),
         loads_at_once=server.spec.loads.max_concurrent,
         load_timeout_seconds=server.spec.loads.timeout_seconds,
@@ -85,16 +86,12 @@ def _reads(pod: Object, release: str) -> bool:
     return bool(pod["metadata"]["labels"].get(names.RELEASE) == release)
 
 
-def _trials(ctx: Context, ground: Ground, edition: Edition) -> dict[str, Desired]:
-    """Return what single pods must try, by their UID."""
+def _trials(ctx: Context, ground: Ground, edition: Edition, own_pods: Sequence[Object]) -> dict[str, Desired]:
+    """Return what single pods must try, by their UID; `own_pods` are those that stand."""
     server = ground.server
     place = (server.namespace, server.name)
     candidates = {made.trial.name: made.trial for _, made in edition.published if made.trial is not None}
-    reading = {
-        pod["metadata"]["uid"]: pod
-        for pod in survey.pods_of(ctx, server)
-        if pods.stands(pod) and _reads(pod, ground.release)
-    }
+    reading = {pod["metadata"]["uid"]: pod for pod in own_pods if _reads(pod, ground.release)}
     reports = [report for report in ctx.fleet.reports(place) if report.uid in reading]
     hanging = {report.uid for report in reports if report.silent and pods.is_ready(reading[report.uid])}
     before = ctx.fleet.assignment(place)
@@ -120,5 +117,4 @@ def _tell_reload(
         f"{fields} changed: every pod of TritonServer {server.name} loads version {numbers} anew; "
         f"the former configuration answers until the new one does"
     )
-    if ctx.cache.get(INFERENCE_MODEL.kind, model.namespace, model.name) is not None:
-        ctx.status.tell(model, reason="Reloading", message=message)
+    ctx.status.tell(model, reason="Reloading", message=message)

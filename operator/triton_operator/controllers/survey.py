@@ -22,7 +22,7 @@ from triton_operator.plan import exclusion, names, pods, publish, triton_workloa
 from triton_operator.plan.outcome import Outcome, Ready, Stalled, Waiting
 from triton_operator.plan.publish import Published, Seen
 from triton_operator.plan.trial import is_trial, name_of
-from triton_operator.plan.versions import Outcomes
+from triton_operator.plan.versions import Build, Outcomes
 from triton_operator.plan.views import PodView, ServerView, TrialView
 from triton_operator.resources.common import Resource
 from triton_operator.resources.engine import Engine
@@ -81,6 +81,12 @@ def ground_of(ctx: Context, server: TritonServer) -> Ground | Outcome:
     return Ground(server=server, repository=repository, store=store, release=server.release)
 
 
+def repository_of(ctx: Context, namespace: str, server: str) -> str | None:
+    """Return the name of the repository that a server stands on, or None without such a server."""
+    body = ctx.cache.get(TRITON_SERVER.kind, namespace, server)
+    return TritonServer.parse(body).spec.repository if body is not None else None
+
+
 def said(resource: Resource) -> str:
     """Return what an object's own Ready condition says."""
     condition = resource.status.condition("Ready")  # type: ignore[attr-defined]
@@ -114,13 +120,7 @@ def _view(ctx: Context, model: InferenceModel, ground: Ground, outcomes: Outcome
     server = ground.server
     tree = tree_of(ground.store, server=server.name, release=ground.release)
     in_tree = versions_in(tree, model.triton_name)
-    builds = versions.builds(
-        model,
-        repository_uid=ground.repository.metadata.uid,
-        store=ground.store,
-        outcomes=outcomes,
-        in_tree=in_tree,
-    )
+    builds = builds_of(ground, model, outcomes)
     place = (server.namespace, server.name)
     reports = ctx.fleet.reports(place)
     if not ctx.fleet.tried(place) or not all(report.asked for report in reports):
@@ -134,29 +134,36 @@ def _view(ctx: Context, model: InferenceModel, ground: Ground, outcomes: Outcome
         builds=builds,
         in_tree=in_tree,
         wanted_pods=server.spec.replicas,
-        agreed=_is_told(ctx, ground, model),
+        agreed=_is_told(ctx, ground, model, builds),
         pods=tuple(_pod_view(ctx, server, report, model.triton_name) for report in reports),
         trial=_trial_view(model, versions_in(tree, name_of(model.triton_name)), reports),
     )
 
 
-def published_of(ctx: Context, ground: Ground, model: InferenceModel) -> Published | None:
-    """Return what a server's tree must hold of a model."""
-    seen = seen_of(ctx, ground, model)
-    builds = versions.builds(
+def builds_of(ground: Ground, model: InferenceModel, outcomes: Outcomes) -> tuple[Build, ...]:
+    """Return how far a model's versions are in the repository that a server stands on."""
+    tree = tree_of(ground.store, server=ground.server.name, release=ground.release)
+    return versions.builds(
         model,
         repository_uid=ground.repository.metadata.uid,
         store=ground.store,
-        outcomes=Outcomes(),
-        in_tree=seen.in_tree,
+        outcomes=outcomes,
+        in_tree=versions_in(tree, model.triton_name),
     )
+
+
+def published_of(
+    ctx: Context, ground: Ground, model: InferenceModel, builds: Sequence[Build]
+) -> Published | None:
+    """Return what a server's tree must hold of a model."""
+    seen = seen_of(ctx, ground, model)
     return publish.publish(model, publish.place(model, builds, seen), ground.store.engines)
 
 
-def _is_told(ctx: Context, ground: Ground, model: InferenceModel) -> bool:
+def _is_told(ctx: Context, ground: Ground, model: InferenceModel, builds: Sequence[Build]) -> bool:
     """Tell whether the pods were told of what the model's spec says now."""
     server = ground.server
-    made = published_of(ctx, ground, model)
+    made = published_of(ctx, ground, model, builds)
     assignment = ctx.fleet.assignment((server.namespace, server.name))
     told = assignment.desired.get(model.triton_name) if assignment is not None else None
     return told == (made.desired() if made is not None else None)

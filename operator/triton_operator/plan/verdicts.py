@@ -89,8 +89,10 @@ def load_verdict(model: InferenceModel, engine: str, fault: Fault, message: str)
     )
 
 
-def answer_verdict(model: InferenceModel, engine: str, result: CheckResult) -> CheckStatus:
-    """Return the verdict on a version whose answers were compared."""
+def answer_verdict(
+    model: InferenceModel, engine: str, result: CheckResult, *, samples: str | None
+) -> CheckStatus:
+    """Return the verdict on a version whose answers were compared, `samples` of the user's among them."""
     return CheckStatus(
         engine=engine,
         minimum_cosine=model.spec.check.minimum_cosine,
@@ -98,6 +100,7 @@ def answer_verdict(model: InferenceModel, engine: str, result: CheckResult) -> C
         message=shorten(result.message, MESSAGE_LENGTH) or None,
         cosine=f"{result.cosine:.6f}",
         max_error=f"{result.max_error:.2g}",
+        samples=samples,
         config=versions.judged_under(model),
     )
 

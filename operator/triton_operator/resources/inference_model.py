@@ -1,7 +1,7 @@
 """InferenceModel: a model, its versions, and how Triton serves them."""
 
 from collections.abc import Collection
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field
 
@@ -231,3 +231,7 @@ class InferenceModel(Resource):
     def triton_name(self) -> str:
         """Return the model's name in Triton."""
         return self.spec.model_name or self.metadata.name
+
+    def with_status(self, **fields: Any) -> Self:
+        """Return the model with these fields of its status."""
+        return self.model_copy(update={"status": self.status.model_copy(update=fields)})
