@@ -38,7 +38,10 @@ SAMPLE = (
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run what was asked for; the exit status is 1 when a run ended otherwise than without its kill."""
+    """Run what was asked for and return the exit status.
+
+    It is 1 when a run ended otherwise than without its kill, or when a point was reached in none of its runs.
+    """
     options = _parser().parse_args(arguments)
     directory = Path(tempfile.mkdtemp(prefix="faults-"))
     try:
@@ -49,7 +52,10 @@ def main(arguments: Sequence[str]) -> int:
     missed = any(result.outcome is Outcome.MISS for result in results)
     if not missed:
         shutil.rmtree(directory, ignore_errors=True)
-    return 1 if missed else 0
+    unknown = report.never_reached(results)
+    if unknown:
+        print(f"no run reached {', '.join(unknown)}: nothing is known of it", file=sys.stderr)
+    return 1 if missed or unknown else 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -56,6 +56,12 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(["", head, RULE, *rows, RULE, _row("all", results)])
 
 
+def never_reached(results: Sequence[Result]) -> list[str]:
+    """Return the points at which no process was killed: nothing is known of them."""
+    reached = {result.effect.name for result in results if result.outcome is not Outcome.ABSENT}
+    return sorted({result.effect.name for result in results} - reached)
+
+
 def _row(name: str, results: Sequence[Result]) -> str:
     same, missed, absent = (
         sum(result.outcome is outcome for result in results)
