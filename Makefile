@@ -33,10 +33,12 @@ else
 $(error CLUSTER=$(CLUSTER): must be local or current)
 endif
 
-TEST_STEPS := lint types layers verify unit binaries chart integration faults-sample $(TEST_CLUSTER) e2e
+TEST_STEPS := lint types layers verify unit corpus-sample binaries chart integration faults-sample $(TEST_CLUSTER) e2e
 
 # mypy takes each tool of hack/ by itself: each is a program with its own top-level modules.
 MYPY := $(VENV)/bin/mypy --config-file pyproject.toml
+# The builder also runs in images that are not ours, with their Python (numpy's types need a newer one).
+OLDER_PYTHON := $(filter-out %/check.py,$(wildcard engine_builder/engine_builder/*.py)) engine_builder/engine_builder/compilers
 PYTEST := $(PYTHON) -m pytest
 
 ##@ Try
@@ -48,7 +50,7 @@ demo-down: setup ## Remove what `make demo` installed; leave the cluster
 	@$(USE_CLUSTER) $(PYTHON) hack/demo --images $(IMAGES) --cluster $(CLUSTER) --remove
 
 ##@ Check
-.PHONY: test lint types layers verify unit chart integration faults faults-sample e2e bench-switch
+.PHONY: test lint types layers verify unit chart integration corpus corpus-sample faults faults-sample e2e bench-switch
 test: setup ## All checks and tests, with a table of seconds at the end
 	@MAKE="$(MAKE)" $(PYTHON) hack/steps.py $(TEST_STEPS)
 
@@ -58,10 +60,11 @@ lint: setup ## ruff: rules and format
 
 types: setup ## mypy, strict
 	$(MYPY)
-	MYPYPATH=hack $(MYPY) -p localcluster -p demo -p load
+	MYPYPATH=hack $(MYPY) -p localcluster -p demo -p load -p corpus
 	MYPYPATH=hack/images $(MYPY) hack/images
 	MYPYPATH=. $(MYPY) -p hack.generate
 	MYPYPATH=hack $(MYPY) hack/setup.py hack/lock.py hack/steps.py
+	$(MYPY) --python-version 3.10 $(OLDER_PYTHON)
 
 layers: setup ## import-linter: who may import whom (.importlinter)
 	$(VENV)/bin/lint-imports
@@ -77,6 +80,12 @@ chart: setup ## Tests of the Helm chart
 
 integration: setup ## The operator against a real API server, a real keeper and a Triton double
 	$(PYTEST) tests/integration -n auto --maxprocesses 4 --dist loadscope
+
+corpus: setup ## The onnx wheel's models at every precision: a table by reason (ONLY=resnet for some)
+	$(PYTHON) hack/corpus $(if $(ONLY),--only '$(ONLY)')
+
+corpus-sample: setup ## The same for about forty of them
+	$(PYTHON) hack/corpus --sample
 
 faults: setup ## Kill a process right after each effect and compare the end; ONLY=triton.load#3 for one
 	$(PYTHON) -m tests.faults $(if $(ONLY),--only '$(ONLY)')

@@ -44,14 +44,24 @@ class ModelBuilder(Builder):
     kind = "InferenceModel"
 
     def with_version(
-        self, number: int, uri: str, *, sha256: str | None = None, max_batch_size: int | None = None
+        self,
+        number: int,
+        uri: str,
+        *,
+        sha256: str | None = None,
+        secret: str | None = None,
+        max_batch_size: int | None = None,
+        build: Object | None = None,
     ) -> Self:
         """Add a version, or put another in the place of the one with this number."""
         version: Object = {"number": number, "source": {"uri": uri}}
         if sha256 is not None:
             version["source"]["sha256"] = sha256
-        if max_batch_size is not None:
-            version["build"] = {"maxBatchSize": max_batch_size}
+        if secret is not None:
+            version["source"]["secretName"] = secret
+        asked = {**(build or {}), **_given(maxBatchSize=max_batch_size)}
+        if asked:
+            version["build"] = asked
         others = [each for each in self._spec.get("versions", []) if each["number"] != number]
         return self.with_spec(versions=[*others, version])
 
@@ -79,10 +89,10 @@ class ModelBuilder(Builder):
         """Set how like the source's own its answers must be."""
         return self._with_part("check", minimumCosine=cosine)
 
-    def with_samples(self, uri: str, *, sha256: str | None = None) -> Self:
+    def with_samples(self, uri: str, *, sha256: str | None = None, secret: str | None = None) -> Self:
         """Check it with inputs of the user's own."""
-        samples = {"uri": uri} if sha256 is None else {"uri": uri, "sha256": sha256}
-        return self._with_part("check", samples=samples)
+        given = _given(sha256=sha256, secretName=secret)
+        return self._with_part("check", samples={"uri": uri, **given})
 
     def suspended(self, *, suspended: bool = True) -> Self:
         """Leave it as it is, or take it up again."""
@@ -133,6 +143,10 @@ class RepositoryBuilder(Builder):
         """Use an existing claim instead of one that the operator makes."""
         spec = {key: value for key, value in self._spec.items() if key != "storage"}
         return type(self)(self.name, {**spec, "claimName": name})
+
+    def with_access(self, *hosts: str, secrets: tuple[str, ...] = ()) -> Self:
+        """Let sources come from these hosts, with these Secrets."""
+        return self.with_spec(allowedHosts=list(hosts), allowedSecrets=list(secrets))
 
     def with_retention(self, duration: str) -> Self:
         """Keep unused engines for so long (Go's duration form)."""

@@ -94,7 +94,7 @@ def engine_of(
     """Return the engine that a version needs; its digest must be known."""
     version = found.spec.version(number)
     assert version is not None
-    needed = versions.needed_engine(found, version, repository_uid=repository_uid)
+    needed = versions.needed_engine(found, version, versions.Site(repository_uid))
     assert needed is not None
     return needed
 

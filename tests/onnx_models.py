@@ -27,6 +27,30 @@ def write_multiply(path: Path, factor: float, *, batch: str | int = "batch", siz
     return _save(graph, path)
 
 
+def write_dense(path: Path, *, size: int = SIZE) -> Path:
+    """Write a model of that signature that multiplies `x` by a matrix, which FP16 and INT8 round."""
+    matrix = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "matrix"], ["y"])]
+    constants = [numpy_helper.from_array(matrix, "matrix")]
+    return _save(_like_multiply("dense", nodes, constants, size=size), path)
+
+
+def write_cancelling(path: Path, *, size: int = SIZE) -> Path:
+    """Write a model of that signature of whose answers INT8 leaves nothing.
+
+    Large weights cancel each other and small ones remain.
+    """
+    random = np.random.default_rng(0)
+    large, small = random.normal(size=(size, size)) * 1000, random.normal(size=(size, size)) / 10
+    matrix = np.concatenate([large, small - large]).astype(np.float32)
+    nodes = [
+        helper.make_node("Concat", ["x", "x"], ["twice"], axis=1),
+        helper.make_node("MatMul", ["twice", "matrix"], ["y"]),
+    ]
+    constants = [numpy_helper.from_array(matrix, "matrix")]
+    return _save(_like_multiply("cancelling", nodes, constants, size=size), path)
+
+
 def write_random(path: Path, *, size: int = SIZE) -> Path:
     """Write a model with the inputs and outputs of `write_multiply` whose every answer is another one."""
     nodes = [helper.make_node("RandomNormalLike", ["x"], ["y"], scale=100.0)]

@@ -5,11 +5,11 @@ Needs numpy and tritonclient, imported when a check runs: the keeper starts with
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
 
 from engine_builder import store
+from engine_builder.comparison import Comparison, Tally, WrongAnswerError, worst_of
 from engine_builder.contract import CheckRequest, CheckResult, Reason
 from engine_builder.errors import EngineBuilderError
 
@@ -26,28 +26,10 @@ _PASSING = frozenset(
 )
 """gRPC codes that say nothing about the answers: ask again."""
 _BROKEN_STREAM = ("RST_STREAM", "Stream removed", "Socket closed", "Connection reset")
-_ZERO = 1e-6
-"""Largest error by which an answer still counts as zero."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """Figures of one output, or of the worst of several."""
-
-    cosine: float = 1.0
-    max_error: float = 0.0
-
-    def worse(self, other: Comparison) -> Comparison:
-        """Return the lowest cosine and the largest error of both."""
-        return Comparison(min(self.cosine, other.cosine), max(self.max_error, other.max_error))
 
 
 class _UnreadableError(EngineBuilderError):
     """Samples that cannot be read; that is not the version's fault."""
-
-
-class _WrongAnswerError(EngineBuilderError):
-    """An answer that no figure can describe."""
 
 
 def check(layout: Layout, request: CheckRequest) -> CheckResult:
@@ -62,7 +44,7 @@ def check(layout: Layout, request: CheckRequest) -> CheckResult:
             inquiry.own = inquiry.ask(request.samples)
     except _UnreadableError as error:
         return CheckResult(Reason.UNREACHABLE, str(error), samples=inquiry.samples)
-    except _WrongAnswerError as error:
+    except WrongAnswerError as error:
         return CheckResult(Reason.WRONG_ANSWERS, f"{whose}{error}", samples=inquiry.samples)
     except InferenceServerException as error:
         message = f"{whose}{request.address}: {error.message()}"
@@ -120,22 +102,15 @@ def _blame(error: Any) -> Reason:
 
 
 def _ask_all(request: CheckRequest, samples: list[Sample], *, deadline: float) -> Comparison:
-    import numpy as np
     from tritonclient.grpc import InferenceServerClient
 
-    worst = Comparison()
-    pairs: dict[str, list[tuple[Array, Array]]] = {}
+    tally = Tally()
     with InferenceServerClient(request.address) as client:
         for sample in samples:
             answers = _ask(client, request, sample, max(deadline - time.monotonic(), 0.001))
             for name, expected in sample.outputs.items():
-                worst = worst.worse(compare(name, expected, answers.get(name)))
-                pairs.setdefault(name, []).append((expected, answers[name]))
-    for name, found in pairs.items():  # single numbers differ only when seen together
-        if all(expected.size == 1 and expected.dtype.kind != "U" for expected, _ in found):
-            both = (np.concatenate([np.ravel(p[side]) for p in found]) for side in (0, 1))
-            worst = worst.worse(compare(name, *both))
-    return worst
+                tally.add(name, expected, answers.get(name))
+    return worst_of(tally.figures().values())
 
 
 def _ask(client: Any, request: CheckRequest, sample: Sample, timeout: float) -> dict[str, Array]:
@@ -170,53 +145,3 @@ def _to_text(raw: Array) -> Array:
 
     texts = [b.decode(errors="replace") if isinstance(b, bytes) else str(b) for b in raw.ravel()]
     return np.array(texts, dtype=np.str_).reshape(raw.shape)
-
-
-def compare(name: str, expected: Array, found: Array | None) -> Comparison:
-    """Compare one output.
-
-    Where the source itself gives NaN or infinity, nothing is expected of the answer.
-
-    Raises:
-        _WrongAnswerError: it is missing, of another type or shape, text that differs, or not finite.
-    """
-    import numpy as np
-
-    if found is None:
-        raise _WrongAnswerError(f"output {name!r} is missing in the answer")
-    kinds = [_kind(expected), _kind(found)]
-    if kinds[0] != kinds[1]:
-        raise _WrongAnswerError(f"output {name!r} is {kinds[1]}, expected {kinds[0]}")
-    if expected.shape != found.shape:
-        raise _WrongAnswerError(
-            f"output {name!r} has shape {list(found.shape)}, expected {list(expected.shape)}"
-        )
-    if expected.dtype.kind == "U":
-        if not np.array_equal(expected, found):
-            raise _WrongAnswerError(
-                f"output {name!r}: {int((expected != found).sum())} of {expected.size} strings differ"
-            )
-        return Comparison()
-    finite = np.isfinite(expected)
-    left, right = (a[finite].astype(np.float64) for a in (expected, found))
-    if not np.isfinite(right).all():
-        raise _WrongAnswerError(f"output {name!r} holds NaN or infinity where the source's answer has none")
-    return _figures(left, right)
-
-
-def _kind(array: Array) -> str:
-    return "BYTES" if array.dtype.kind == "U" else array.dtype.name
-
-
-def _figures(left: Array, right: Array) -> Comparison:
-    import numpy as np
-
-    if not left.size:
-        return Comparison()
-    error = float(np.abs(left - right).max())
-    largest = [float(np.abs(side).max()) for side in (left, right)]
-    if not all(largest):
-        return Comparison(1.0 if error <= _ZERO else 0.0, error)
-    left, right = left / largest[0], right / largest[1]  # squares stay within float64
-    cosine = float(left @ right / (np.linalg.norm(left) * np.linalg.norm(right)))
-    return Comparison(max(-1.0, min(1.0, cosine)), error)

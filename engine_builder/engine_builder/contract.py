@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import hashlib
+import re
 from collections.abc import Mapping
 
 from engine_builder.codec import from_json, to_json
@@ -48,14 +49,37 @@ class Reason(str, enum.Enum):
     SOURCE_NOT_FOUND = "SourceNotFound"
     SOURCE_TOO_LARGE = "SourceTooLarge"
     DIGEST_MISMATCH = "DigestMismatch"
+    ACCESS_DENIED = "AccessDenied"
+    HOST_NOT_ALLOWED = "HostNotAllowed"
     INVALID_SAMPLES = "InvalidSamples"
     WRONG_ANSWERS = "WrongAnswers"
+    UNSUPPORTED_PRECISION = "UnsupportedPrecision"
+    ACCURACY_LOST = "AccuracyLost"
+    INVALID_CALIBRATION = "InvalidCalibration"
+    UNSUPPORTED_OPTION = "UnsupportedOption"
+    UNSUPPORTED_TARGET = "UnsupportedTarget"
+    PROFILE_MISSING = "ProfileMissing"
+    INVALID_PROFILE = "InvalidProfile"
+    BATCH_TOO_LARGE = "BatchTooLarge"
+    BUILDER_OUT_OF_MEMORY = "BuilderOutOfMemory"
+    BUILD_FAILED = "BuildFailed"
+    COMPILER_CRASHED = "CompilerCrashed"
     # a passing fault, tried again
+    SOURCE_UNREACHABLE = "SourceUnreachable"
+    SOURCE_CHANGED = "SourceChanged"
     VOLUME_FULL = "VolumeFull"
     VOLUME_ERROR = "VolumeError"
     CANCELLED = "Cancelled"
     INTERNAL_ERROR = "InternalError"
     UNREACHABLE = "Unreachable"
+    ENGINE_MISSING = "EngineMissing"
+    OOM_KILLED = "OOMKilled"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    # the same, and an administrator must act: on the node, its labels or the image
+    NO_GPU = "NoGPU"
+    WRONG_GPU = "WrongGPU"
+    DRIVER_TOO_OLD = "DriverTooOld"
+    COMPILER_MISSING = "CompilerMissing"
 
 
 USER_FAULTS = frozenset(
@@ -66,8 +90,21 @@ USER_FAULTS = frozenset(
         Reason.SOURCE_NOT_FOUND,
         Reason.SOURCE_TOO_LARGE,
         Reason.DIGEST_MISMATCH,
+        Reason.ACCESS_DENIED,
+        Reason.HOST_NOT_ALLOWED,
         Reason.INVALID_SAMPLES,
         Reason.WRONG_ANSWERS,
+        Reason.UNSUPPORTED_PRECISION,
+        Reason.ACCURACY_LOST,
+        Reason.INVALID_CALIBRATION,
+        Reason.UNSUPPORTED_OPTION,
+        Reason.UNSUPPORTED_TARGET,
+        Reason.PROFILE_MISSING,
+        Reason.INVALID_PROFILE,
+        Reason.BATCH_TOO_LARGE,
+        Reason.BUILDER_OUT_OF_MEMORY,
+        Reason.BUILD_FAILED,
+        Reason.COMPILER_CRASHED,
     }
 )
 
@@ -96,11 +133,91 @@ class Signature:
 
 
 @dataclasses.dataclass(frozen=True)
+class Target:
+    """The hardware that an engine is compiled for.
+
+    `product` is the label `nvidia.com/gpu.product` of GPU feature discovery (empty: any product of that
+    compute capability), `compute_capability` reads `8.6`, `memory_mib` is 0 where nobody knows it.
+    """
+
+    product: str
+    compute_capability: str
+    memory_mib: int = 0
+
+    def invalid(self) -> str:
+        """Return what is wrong with it, or nothing."""
+        if not re.fullmatch(r"[1-9][0-9]?\.[0-9]", self.compute_capability):
+            return f"compute capability {self.compute_capability!r} is not like 8.6"
+        return "" if self.memory_mib >= 0 else f"a target has no {self.memory_mib} MiB of memory"
+
+    @property
+    def capability(self) -> tuple[int, int]:
+        """Return the compute capability as two numbers, which compare."""
+        major, minor = self.compute_capability.split(".")
+        return int(major), int(minor)
+
+    def __str__(self) -> str:
+        named = self.product or "a GPU"
+        return f"{named} of compute capability {self.compute_capability}"
+
+
+class Portability(str, enum.Enum):
+    """On which GPUs an engine must run."""
+
+    EXACT = "Exact"
+    SAME_COMPUTE_CAPABILITY = "SameComputeCapability"
+    AMPERE_PLUS = "AmperePlus"
+
+
+@dataclasses.dataclass(frozen=True)
+class ProfileInput:
+    """The shapes of one input that an engine is made for: batch included, as in the model.
+
+    For an input that itself holds a shape these are the values it may have.
+    """
+
+    name: str
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class CompileOptions:
+    """How an engine is compiled: `version.build` of an InferenceModel, but what prepare did.
+
+    `max_batch_size` 0 says nothing about batches; `precision` is what the prepared model has.
+    """
+
+    max_batch_size: int = 0
+    profiles: tuple[tuple[ProfileInput, ...], ...] = ()
+    workspace_percent: int = 70
+    optimization_level: int = 3
+    portability: Portability = Portability.EXACT
+    precision: str = "FP32"
+
+    def invalid(self) -> str:
+        """Return what is wrong with it, or nothing."""
+        limits = (
+            ("workspace_percent", self.workspace_percent, 1, 100),
+            ("optimization_level", self.optimization_level, 0, 5),
+            ("max_batch_size", self.max_batch_size, 0, 2**31 - 1),
+        )
+        wrong = (
+            f"{name} is {is_} and not {low} to {high}"
+            for name, is_, low, high in limits
+            if not low <= is_ <= high
+        )
+        return next(wrong, "")
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """Outcome of a job, as it stands in the termination message.
 
     `seconds` names the steps of the job with their duration; `sha256` is the source's digest
-    (see `engine_builder.source`), `size_bytes` what the store entry holds.
+    (see `engine_builder.source`), `size_bytes` what the store entry holds. `compiler_seconds` is
+    what a compile job spent in TensorRT itself: the rest of its time it held the GPU for nothing.
     """
 
     reason: Reason
@@ -110,6 +227,7 @@ class Report:
     size_bytes: int = 0
     signature: Signature | None = None
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    compiler_seconds: float = 0.0
 
     @property
     def exit_code(self) -> ExitCode:
@@ -146,6 +264,12 @@ class StoreManifest:
     signature: Signature
     sample_shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     """Input → shape in the first reference sample, batch included; empty where there is none."""
+    prepared: str = ""
+    """The entry that a compiled engine was made from; empty for all others."""
+    tensorrt: str = ""
+    """TensorRT that a plan was built with, and that alone runs it: four numbers, `10.9.0.34`."""
+    target: Target | None = None
+    """The hardware that a plan was built for."""
 
 
 @dataclasses.dataclass(frozen=True)

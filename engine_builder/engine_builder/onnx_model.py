@@ -115,9 +115,14 @@ def nodes(message: Any) -> Iterator[onnx.NodeProto]:
     """Yield every node of a model with those of subgraphs and functions."""
     for node in message.node:
         yield node
-        for attribute in node.attribute:
-            for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                yield from nodes(graph)
+        for graph in subgraphs(node):
+            yield from nodes(graph)
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graphs that a node holds: bodies of loops, branches."""
+    for attribute in node.attribute:
+        yield from (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else []))
 
 
 def all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:

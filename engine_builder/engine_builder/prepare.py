@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 from engine_builder import __version__, files, store
 from engine_builder.contract import PREPARE_VERSION, Reason, Report, StoreManifest
+from engine_builder.errors import JobError
 from engine_builder.examine import Facts, examine
-from engine_builder.fetch import External, Fetched, Fetcher, locate
+from engine_builder.fetch import External, Fetched, Fetcher, locate, shown
 from engine_builder.isolation import isolated
+from engine_builder.precision import AS_IT_IS, CALIBRATION_COPY, UNCONVERTED, Conversion
+from engine_builder.remote import SCRATCH_BYTES, Access, Scratch
 from engine_builder.volume import Layout
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 64 << 30
 """Largest source unless told otherwise."""
+_ROOM_TO_CONVERT = 3
+"""So many times its size a source needs besides its copy: what lies between, and the result."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +40,8 @@ class PrepareRequest:
     sha256: str | None = None
     source_root: Path = Path("/source")
     max_bytes: int = MAX_BYTES
+    conversion: Conversion = AS_IT_IS
+    access: Access = dataclasses.field(default_factory=Access)
 
 
 def prepare(request: PrepareRequest, progress: Progress) -> Report:
@@ -52,7 +59,13 @@ def prepare(request: PrepareRequest, progress: Progress) -> Report:
     with store.staging(layout, request.staging_uid) as place:
         with progress.step("fetch"):
             fetched = _fetch(request, layout, place, progress)
-        facts = isolated(examine, place)
+            _fetch_calibration(request, layout, place, progress)
+        if request.conversion.precision not in UNCONVERTED:
+            store.require_space(layout, fetched.size * _ROOM_TO_CONVERT)
+        facts = isolated(examine, place, request.conversion)
+        files.delete(place / CALIBRATION_COPY)
+        if facts.converted:
+            fetched = _in_source_folder(fetched)
         progress.seconds.update(facts.seconds)
         with progress.step("store"):
             manifest = _store(request, layout, place, progress=progress, fetched=fetched, facts=facts)
@@ -60,8 +73,12 @@ def prepare(request: PrepareRequest, progress: Progress) -> Report:
 
 
 def _fetch(request: PrepareRequest, layout: Layout, place: Path, progress: Progress) -> Fetched:
-    return Fetcher(
-        location=locate(request.uri, request.source_root),
+    scratch = Scratch(place / store.SCRATCH, request.max_bytes)
+    location = locate(
+        request.uri, request.source_root, access=request.access, scratch=scratch, progress=progress
+    )
+    fetched = Fetcher(
+        location=location,
         externals=isolated_externals,
         max_bytes=request.max_bytes,
         progress=progress,
@@ -69,24 +86,58 @@ def _fetch(request: PrepareRequest, layout: Layout, place: Path, progress: Progr
         require_space=lambda size: store.require_space(layout, size),
         expected=request.sha256,
     ).fetch()
+    files.delete(place / store.SCRATCH)
+    return fetched
 
 
-def resolve(uri: str, *, source_root: Path, max_bytes: int, progress: Progress) -> Report:
+def _fetch_calibration(request: PrepareRequest, layout: Layout, place: Path, progress: Progress) -> None:
+    file = request.conversion.calibration
+    if file is not None:
+        file.copy(
+            place / CALIBRATION_COPY,
+            require_space=lambda size: store.require_space(layout, size),
+            progress=progress,
+        )
+
+
+def _in_source_folder(fetched: Fetched) -> Fetched:
+    """Return the digests as the files of a source lie when the model itself is another."""
+    moved = {f"{store.SOURCE_FOLDER}/{name}": digest for name, digest in fetched.files.items()}
+    return dataclasses.replace(fetched, files=moved)
+
+
+def resolve(
+    uri: str, *, source_root: Path, max_bytes: int, progress: Progress, access: Access | None = None
+) -> Report:
     """Return a source's digest and size.
 
     Raises:
         JobError: the source is not there, is not safe, or is no model.
     """
-    fetcher = Fetcher(
-        location=locate(uri, source_root),
-        externals=isolated_externals,
-        max_bytes=max_bytes,
-        progress=progress,
-    )
-    with progress.step("resolve"):
-        fetched = fetcher.fetch()
+    import tempfile
+
+    with progress.step("resolve"), tempfile.TemporaryDirectory() as aside:
+        scratch = Scratch(Path(aside) / store.SCRATCH, min(max_bytes, SCRATCH_BYTES))
+        fetched = Fetcher(
+            location=locate(uri, source_root, access=access, scratch=scratch, progress=progress),
+            externals=isolated_externals,
+            max_bytes=max_bytes,
+            progress=progress,
+            require_space=lambda size: _require_room(uri, size),
+            aside=Path(aside),
+        ).fetch()
     message = f"{fetched.model} and its data: {files.human(fetched.size)}"
     return Report(Reason.SUCCEEDED, message, sha256=fetched.sha256, size_bytes=fetched.size)
+
+
+def _require_room(uri: str, size: int) -> None:
+    """Refuse a model from elsewhere that ONNX could not hold in one file either."""
+    if size > SCRATCH_BYTES:
+        raise JobError(
+            Reason.SOURCE_TOO_LARGE,
+            f"{shown(uri)}: the model's file has {files.human(size)}, and ONNX allows "
+            f"{files.human(SCRATCH_BYTES)}: save it with external data",
+        )
 
 
 def isolated_externals(path: Path) -> Sequence[External]:
@@ -131,7 +182,7 @@ def _full_report(
         "engine": request.engine,
         "key": request.key,
         "source": {
-            "uri": request.uri,
+            "uri": shown(request.uri),
             "sha256": fetched.sha256,
             "model": fetched.model,
             "bytes": fetched.size,
@@ -140,6 +191,7 @@ def _full_report(
         "model": facts.contents,
         "signature": dataclasses.asdict(facts.signature),
         "samples": facts.samples,
+        "precision": facts.precision,
         "notes": facts.notes,
         "seconds": progress.seconds,
         "versions": {**facts.versions, "engine_builder": __version__, "prepare": str(PREPARE_VERSION)},

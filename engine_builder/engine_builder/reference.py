@@ -60,11 +60,22 @@ class Input:
 
 
 @dataclasses.dataclass(frozen=True)
+class Kinds:
+    """Types of a model's inputs and outputs by name, as onnxruntime calls them (`tensor(float)`)."""
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
 class Reference:
     """Samples, none where no generated input worked, and what a reader should know of them."""
 
     samples: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
+    size: int = 0
+    highest: int = 0
+    """With which size of dynamic dimensions and bound of integers the inputs were made."""
 
 
 def answer(session: onnxruntime.InferenceSession) -> Reference:
@@ -77,11 +88,11 @@ def answer(session: onnxruntime.InferenceSession) -> Reference:
         if _bytes(inputs, size) > _MOST_BYTES:
             continue
         try:
-            samples = _run(session, inputs, size=size, highest=highest)
+            found = tuple(run(session, _made(inputs, size=size, highest=highest, count=SAMPLES)))
         except Exception as error:  # noqa: BLE001 - its classes share no base of their own
             problem = clean(str(error))
             continue
-        return Reference(samples, _notes(samples))
+        return Reference(found, _notes(found), size, highest)
     return Reference((), (f"no reference answers: no generated input worked ({problem[:300]})",))
 
 
@@ -132,27 +143,55 @@ def _bytes(inputs: Sequence[Input], size: int) -> int:
     return sum(math.prod(s) * 8 for s in _shapes(inputs, size).values())
 
 
-def _run(
-    session: onnxruntime.InferenceSession, inputs: Sequence[Input], *, size: int, highest: int
-) -> tuple[Sample, ...]:
+def more_like(session: onnxruntime.InferenceSession, found: Reference, *, count: int) -> list[Arrays]:
+    """Return so many inputs of the kind that the model was found to accept, the found ones first."""
+    return list(_made(inputs_of(session), size=found.size, highest=found.highest, count=count))
+
+
+def _made(inputs: Sequence[Input], *, size: int, highest: int, count: int) -> Iterator[Arrays]:
     shapes = _shapes(inputs, size)
-    given = (
-        {i.name: generate(i, shapes[i.name], sample=number, highest=highest) for i in inputs}
-        for number in range(SAMPLES)
-    )
-    return tuple(run(session, given))
+    for number in range(count):
+        yield {i.name: generate(i, shapes[i.name], sample=number, highest=highest) for i in inputs}
 
 
-def run(session: onnxruntime.InferenceSession, given: Iterable[Arrays]) -> Iterator[Sample]:
-    """Yield inputs with the model's answers, until that has taken enough time or memory."""
-    names = [o.name for o in session.get_outputs()]
+def run(
+    session: onnxruntime.InferenceSession, given: Iterable[Arrays], *, like: Kinds | None = None
+) -> Iterator[Sample]:
+    """Yield inputs with the model's answers, until that has taken enough time or memory.
+
+    `like` tells the kinds of another model's inputs and outputs, in which `given` is and the
+    answers are yielded: FP16 where this one has FP32.
+    """
+    own = kinds_of(session)
     began, kept = time.monotonic(), 0
     for inputs in given:
-        outputs = dict(zip(names, map(np.asarray, session.run(names, dict(inputs))), strict=True))
+        found = session.run(list(own.outputs), dict(as_kinds(inputs, own.inputs)))
+        outputs: Arrays = dict(zip(own.outputs, map(np.asarray, found), strict=True))
+        if like is not None:
+            outputs = as_kinds(outputs, like.outputs)
         yield Sample(inputs, outputs)
         kept += sum(a.nbytes for a in (*inputs.values(), *outputs.values()))
         if kept > _MOST_BYTES or time.monotonic() - began > _ENOUGH_SECONDS:
             return
+
+
+def kinds_of(session: onnxruntime.InferenceSession) -> Kinds:
+    """Return the types of a model's inputs and outputs."""
+    return Kinds(
+        inputs={value.name: value.type for value in session.get_inputs()},
+        outputs={value.name: value.type for value in session.get_outputs()},
+    )
+
+
+def as_kinds(arrays: Arrays, kinds: Mapping[str, str]) -> Arrays:
+    """Return arrays with floating-point numbers of the widths that these types have."""
+    with np.errstate(over="ignore"):  # infinity then, as the model itself would answer
+        return {name: _as_kind(array, kinds[name]) for name, array in arrays.items()}
+
+
+def _as_kind(array: Any, kind: str) -> Any:
+    dtype = np.dtype(DTYPES[kind])
+    return array.astype(dtype, copy=False) if array.dtype.kind == dtype.kind == "f" else array
 
 
 def generate(value: Input, shape: tuple[int, ...], *, sample: int, highest: int) -> np.ndarray[Any, Any]:

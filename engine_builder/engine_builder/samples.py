@@ -9,11 +9,12 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine_builder import files, source, store
+from engine_builder import files, store
 from engine_builder.contract import PREPARE_VERSION, Reason, Report, StoreManifest
 from engine_builder.errors import JobError
-from engine_builder.fetch import locate
+from engine_builder.fetch import SingleFile
 from engine_builder.isolation import isolated
+from engine_builder.remote import Access
 from engine_builder.volume import Layout
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class ReferenceRequest:
     sha256: str | None = None
     source_root: Path = Path("/source")
     max_bytes: int = MAX_BYTES
+    access: Access = dataclasses.field(default_factory=Access)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +71,9 @@ def make_reference(request: ReferenceRequest, progress: Progress) -> Report:
         with progress.step("fetch"):
             digest = _fetch(request, layout, place, progress)
         with progress.step("reference"):
-            model = layout.store / request.engine / store.MODEL_FILE
+            entry = layout.store / request.engine
             batched = engine.signature.has_batch
-            found = isolated(answer, place, model, batched=batched, most_bytes=request.max_bytes)
+            found = isolated(answer, place, entry, batched=batched, most_bytes=request.max_bytes)
         with progress.step("store"):
             files.delete(place / _COPY)
             manifest = _store(request, layout, place, engine=engine, digest=digest)
@@ -79,40 +81,45 @@ def make_reference(request: ReferenceRequest, progress: Progress) -> Report:
 
 
 def _fetch(request: ReferenceRequest, layout: Layout, place: Path, progress: Progress) -> str:
-    location = dataclasses.replace(locate(request.uri, request.source_root), field=f"{_FIELD}.uri")
-    store.require_space(layout, source.file_size(location, location.path))
-    digest, _ = source.read_once(
-        location, location.path, into=place / _COPY, limit=request.max_bytes, progress=progress
+    file = SingleFile(
+        uri=request.uri,
+        root=request.source_root,
+        field=_FIELD,
+        max_bytes=request.max_bytes,
+        sha256=request.sha256,
+        access=request.access,
     )
-    if request.sha256 not in {None, digest}:
-        raise JobError(
-            Reason.DIGEST_MISMATCH,
-            f"{request.uri} has sha256 {digest}, but {_FIELD}.sha256 says {request.sha256}: "
-            "put the right file back, or correct the digest",
-        )
-    return digest
+    return file.copy(
+        place / _COPY, require_space=lambda size: store.require_space(layout, size), progress=progress
+    )
 
 
-def answer(place: Path, model: Path, *, batched: bool, most_bytes: int) -> Answered:
-    """Run the samples in `place` through an engine's model; writes the answers beside them.
+def answer(place: Path, engine: Path, *, batched: bool, most_bytes: int) -> Answered:
+    """Run the samples in `place` through the source of an engine; writes the answers beside them.
+
+    Samples and answers have the types of the engine itself.
 
     Raises:
         JobError: `InvalidSamples`.
     """
     from engine_builder import onnx_model, reference, reference_file, runtime, samples_file
 
-    session = runtime.open_session(model, onnx_model.parse(model))
+    served = engine / store.MODEL_FILE
+    source = engine / store.SOURCE_FOLDER / store.MODEL_FILE
+    session = runtime.open_session(served, onnx_model.parse(served))
     if kind := reference.not_exchanged(session):
         raise JobError(
             Reason.INVALID_SAMPLES,
             f"{_FIELD}: this model cannot be asked, as onnxruntime exchanges no {kind} with Python: "
             f"take spec.{_FIELD} out",
         )
-    inputs = reference.inputs_of(session)
+    inputs, kinds = reference.inputs_of(session), reference.kinds_of(session)
+    if source.exists():
+        session = runtime.open_session(source, onnx_model.parse(source))
     given = samples_file.load(place / _COPY, inputs, batched=batched, most_bytes=most_bytes)
     answered: list[reference_file.Sample] = []
     try:
-        for sample in reference.run(session, given):
+        for sample in reference.run(session, given, like=kinds):
             answered.append(sample)  # noqa: PERF402 - how many there were tells which one failed
     except MemoryError:
         raise

@@ -1,4 +1,4 @@
-"""The user's own samples: an .npz file of NumPy with inputs of a model. Needs numpy.
+"""The user's own samples or calibration data: an .npz file of NumPy with inputs of a model. Needs numpy.
 
 Its keys are the model's inputs, and every array is what a request would carry, batch included:
 
@@ -16,6 +16,7 @@ infinity are passed on as they are: where the model answers with them, nothing i
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import zipfile
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from engine_builder.contract import Reason
-from engine_builder.errors import JobError
+from engine_builder.errors import EngineBuilderError, JobError
 from engine_builder.files import human
 from engine_builder.reference import DTYPES, Input
 from engine_builder.reference_file import Arrays
@@ -37,27 +38,50 @@ _LISTED = 5
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def load(path: Path, inputs: Sequence[Input], *, batched: bool, most_bytes: int) -> list[Arrays]:
+@dataclasses.dataclass(frozen=True)
+class Purpose:
+    """What a file is for: its field in the spec, the reason when it is wrong, and how many it may hold."""
+
+    field: str
+    reason: Reason
+    most_samples: int
+
+
+CHECK = Purpose(field="check.samples", reason=Reason.INVALID_SAMPLES, most_samples=MOST_SAMPLES)
+
+
+class _InvalidError(EngineBuilderError):
+    """What is wrong with the file, wherever it was named."""
+
+
+def load(
+    path: Path, inputs: Sequence[Input], *, batched: bool, most_bytes: int, purpose: Purpose = CHECK
+) -> list[Arrays]:
     """Return the samples that a user wrote for a model with these inputs, one request each.
 
     `batched` tells that the first dimension of all inputs counts rows.
 
     Raises:
-        JobError: `InvalidSamples`, with the array and what it must be.
+        JobError: the purpose's reason, with the array and what it must be.
     """
+    try:
+        return _load(path, inputs, batched=batched, most_bytes=most_bytes, most_samples=purpose.most_samples)
+    except _InvalidError as error:
+        raise JobError(purpose.reason, f"{purpose.field}: {error}") from error
+
+
+def _load(
+    path: Path, inputs: Sequence[Input], *, batched: bool, most_bytes: int, most_samples: int
+) -> list[Arrays]:
     arrays = _arrays(path, most_bytes)
     samples: list[Arrays] = []
     for number, group in _groups(arrays, {i.name for i in inputs}):
         given = {i.name: _value(group[i.name], i, at=number, batched=batched) for i in inputs}
         rows = _count_rows(given, at=number) if batched else 1
-        if len(samples) + rows > MOST_SAMPLES:
-            raise _invalid(f"there are more than {MOST_SAMPLES} samples: keep the telling ones")
+        if len(samples) + rows > most_samples:
+            raise _InvalidError(f"there are more than {most_samples} samples: keep the telling ones")
         samples += [_row(given, n) for n in range(rows)] if batched else [given]
     return samples
-
-
-def _invalid(message: str) -> JobError:
-    return JobError(Reason.INVALID_SAMPLES, f"check.samples: {message}")
 
 
 def _arrays(path: Path, most_bytes: int) -> dict[str, Any]:
@@ -65,16 +89,18 @@ def _arrays(path: Path, most_bytes: int) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             _require_size(archive, most_bytes)
             return {m.filename.removesuffix(".npy"): _array(archive, m) for m in archive.infolist()}
-    except (JobError, OSError, MemoryError):
+    except (_InvalidError, OSError, MemoryError):
         raise
     except Exception as error:  # zipfile, zlib and numpy each have several of their own
-        raise _invalid(f"the file cannot be read as .npz ({error}): write it with numpy.savez") from error
+        raise _InvalidError(
+            f"the file cannot be read as .npz ({error}): write it with numpy.savez"
+        ) from error
 
 
 def _require_size(archive: zipfile.ZipFile, most_bytes: int) -> None:
     size = sum(member.file_size for member in archive.infolist())
     if size > most_bytes:
-        raise _invalid(f"unpacked they hold {human(size)} and at most {human(most_bytes)} are allowed")
+        raise _InvalidError(f"unpacked they hold {human(size)} and at most {human(most_bytes)} are allowed")
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Any:
@@ -86,7 +112,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Any:
         shape, _, dtype = _HEADERS[version](file)
         rest = member.file_size - file.tell()
     if dtype.hasobject:
-        raise _invalid(
+        raise _InvalidError(
             f"{member.filename} holds Python objects, which only unpickling could read, and that runs "
             "code of the file: save text as array.astype(str), and numbers as a type of NumPy's"
         )
@@ -117,7 +143,7 @@ def _require_names(prefix: str, found: Collection[str], names: Collection[str]) 
             f"lacks {_listed(prefix, missing)}" if missing else "",
             f"holds {_listed(prefix, unknown)}, no input of the model" if unknown else "",
         ]
-        raise _invalid(
+        raise _InvalidError(
             f"the file {' and '.join(filter(None, faults))}: it needs one array for each of "
             f"{_listed('', sorted(names))}, or <number>/<input> for several samples"
         )
@@ -133,14 +159,16 @@ def _value(array: Any, wanted: Input, *, at: str, batched: bool) -> Any:
     name, dtype = f"{at}{wanted.name}", np.dtype(DTYPES[wanted.kind])
     if dtype.kind == "O":
         if array.dtype.kind != "U":
-            raise _invalid(f"{name} is {array.dtype.name}, the model takes text: use array.astype(str)")
+            raise _InvalidError(f"{name} is {array.dtype.name}, the model takes text: use array.astype(str)")
     elif array.dtype.name != dtype.name:
-        raise _invalid(
+        raise _InvalidError(
             f"{name} is {array.dtype.name}, the model takes {dtype.name}: use array.astype('{dtype.name}')"
         )
     if not _fits(array.shape, wanted.shape, batched=batched):
         shape = ", ".join(str(d) if isinstance(d, int) else "any" for d in wanted.shape)
-        raise _invalid(f"{name} has shape {list(array.shape)}, the model takes [{shape}], batch included")
+        raise _InvalidError(
+            f"{name} has shape {list(array.shape)}, the model takes [{shape}], batch included"
+        )
     return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
 
 
@@ -155,10 +183,10 @@ def _count_rows(given: Arrays, *, at: str) -> int:
     rows = {name: len(array) for name, array in given.items()}
     if len(set(rows.values())) > 1:
         counts = ", ".join(f"{at}{name}: {count}" for name, count in rows.items())
-        raise _invalid(f"the arrays have different numbers of rows ({counts}); give all the same batch")
+        raise _InvalidError(f"the arrays have different numbers of rows ({counts}); give all the same batch")
     count = next(iter(rows.values()))
     if not count:
-        raise _invalid("the arrays hold no row: give one sample at least")
+        raise _InvalidError("the arrays hold no row: give one sample at least")
     return count
 
 

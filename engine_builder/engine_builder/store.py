@@ -21,9 +21,15 @@ if TYPE_CHECKING:
 MANIFEST = "MANIFEST"
 MODEL_FILE = "model.onnx"
 """Triton's default file name for this backend: config.pbtxt need not name it."""
+PLAN_FILE = "model.plan"
+"""The same for TensorRT's."""
 REPORT_FILE = "report.json"
 REFERENCE_FILE = "reference.npz"
-RESERVED = frozenset({MANIFEST, MODEL_FILE, REPORT_FILE, REFERENCE_FILE})
+SOURCE_FOLDER = ".source"
+"""The model as it came, in the entry of one that was converted: what answers are compared with."""
+SCRATCH = ".scratch"
+"""Directory of an attempt for what must be unpacked first; no engine holds it."""
+RESERVED = frozenset({MANIFEST, MODEL_FILE, REPORT_FILE, REFERENCE_FILE, SOURCE_FOLDER, SCRATCH})
 
 _CHUNK = 4 << 20
 _SPARE = 1 << 20

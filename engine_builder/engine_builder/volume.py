@@ -46,6 +46,11 @@ class Layout:
         """Where things go in one rename before they are deleted."""
         return self.root / ".trash"
 
+    @property
+    def timing_caches(self) -> Path:
+        """Where TensorRT's timings lie: `<version>/<target>.timing`; all of it may be deleted."""
+        return self.root / ".cache" / "tensorrt"
+
     def make(self) -> None:
         """Make the directories that everything else takes for granted."""
         for path in (self.store, self.servers, self.staging, self.trash):

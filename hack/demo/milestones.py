@@ -60,7 +60,7 @@ def _loaded(snapshot: Snapshot, target: Target) -> bool:
 
 
 def _checked(snapshot: Snapshot, target: Target) -> bool:
-    return "check" in _version(snapshot, target)
+    return "checks" in _version(snapshot, target)
 
 
 def _model_ready(snapshot: Snapshot, target: Target) -> bool:

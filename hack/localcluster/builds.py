@@ -18,11 +18,15 @@ from localcluster.progress import step
 
 @dataclass(frozen=True)
 class Binary:
-    """A program, the folder of its go.mod below go/, and its package."""
+    """A program, the folder of its go.mod below `modules`, and its package.
+
+    What lies below one `modules` folder is built anew when any of it changes.
+    """
 
     name: str
     part: str
     package: str
+    modules: str = "go"
 
 
 BINARIES = (
@@ -37,10 +41,13 @@ BINARIES = (
     Binary("coredns", "coredns", "."),
     Binary("pause", "pause", "."),
     Binary("helm", "helm", "helm.sh/helm/v3/cmd/helm"),
+    # Servers that tests of sources start.
+    Binary("versitygw", "versitygw", "github.com/versity/versitygw/cmd/versitygw", "go-tests"),
+    Binary("registry", "registry", "github.com/distribution/distribution/v3/cmd/registry", "go-tests"),
 )
 NAMES = tuple(binary.name for binary in BINARIES)
-CLUSTER_NAMES = tuple(name for name in NAMES if name != "helm")
-"""What `up` needs; helm is built when it is asked for."""
+CLUSTER_NAMES = tuple(b.name for b in BINARIES if b.modules == "go" and b.name != "helm")
+"""What `up` needs; the others are built when they are asked for."""
 _MAJOR, _MINOR = KUBERNETES_VERSION.removeprefix("v").split(".")[:2]
 LINKER_FLAGS = " ".join(
     [
@@ -55,19 +62,20 @@ LINKER_FLAGS = " ".join(
 
 def binary_path(layout: Layout, name: str) -> Path:
     """Return where a binary lies once it is built."""
-    return folder(layout) / name
+    modules = next((binary.modules for binary in BINARIES if binary.name == name), "go")
+    return folder(layout, modules) / name
 
 
-def folder(layout: Layout) -> Path:
+def folder(layout: Layout, modules: str = "go") -> Path:
     """Return the folder of all binaries of this set of modules."""
-    return layout.cache / "bin" / modules_digest(layout.source)
+    return layout.cache / "bin" / modules_digest(layout.source, modules)
 
 
 @cache
-def modules_digest(source: Path) -> str:
+def modules_digest(source: Path, modules: str = "go") -> str:
     """Return a digest of everything that decides what is built."""
     digest = hashlib.sha256(LINKER_FLAGS.encode())
-    for path in sorted((source / "go").rglob("*")):
+    for path in sorted((source / modules).rglob("*")):
         if path.suffix in {".mod", ".sum", ".go"}:
             digest.update(path.relative_to(source).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
@@ -86,9 +94,9 @@ def build_missing(layout: Layout, names: Sequence[str]) -> None:
         raise ClusterError(
             "Go is not installed.", "Install Go 1.26 or later (https://go.dev/dl) and have `go` in PATH."
         )
-    target = folder(layout)
-    target.mkdir(parents=True, exist_ok=True)
     for binary in wanted:
+        target = folder(layout, binary.modules)
+        target.mkdir(parents=True, exist_ok=True)
         with _locked(target), step(f"build {binary.name}"):
             _build(layout, binary)
 
@@ -111,7 +119,7 @@ def _build(layout: Layout, binary: Binary) -> None:
             partial,
             binary.package,
         ],
-        cwd=layout.source / "go" / binary.part,
+        cwd=layout.source / binary.modules / binary.part,
         environment={"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": ""},
         remedy="The build needs the Go module proxy and about 4 GiB of disk; read the lines above.",
     )

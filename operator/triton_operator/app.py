@@ -1,7 +1,8 @@
 """The running operator: watches feed the caches and the queue, workers reconcile, one process at a time.
 
 The only module that knows kopf. kopf watches our own kinds; its handlers put a key on the
-queue and do nothing else. Children come through label-selected watches of `clients.kube`.
+queue and do nothing else. Children come through label-selected watches of `clients.kube`, and
+so do nodes, of which little is kept.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from triton_operator.clients.kube import (
     JOB,
     MODEL_REPOSITORY,
     NAMESPACE,
+    NODE,
     POD,
     POD_DISRUPTION_BUDGET,
     SERVICE,
@@ -34,6 +36,7 @@ from triton_operator.clients.kube import (
     Kind,
     Kube,
     Object,
+    WatchEvent,
 )
 from triton_operator.clients.triton import Triton
 from triton_operator.controllers import engine, keys, model, repository, routes, server
@@ -48,7 +51,7 @@ from triton_operator.controllers.volumes import Volumes
 from triton_operator.health import serve
 from triton_operator.lease import Lease
 from triton_operator.metrics import Metrics
-from triton_operator.plan import names, triton_workload
+from triton_operator.plan import names, nodes, triton_workload
 from triton_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -130,6 +133,7 @@ async def _context(settings: Settings, kube: Kube, metrics: Metrics) -> AsyncIte
                 metrics=metrics,
                 http=http,
                 cluster_uid=settings.cluster_uid or await _cluster_uid(kube),
+                reads_nodes=await _may_read_nodes(kube),
             )
         finally:
             await fleet.close()
@@ -164,6 +168,14 @@ async def _cluster_uid(kube: Kube) -> str:
     return str(found["metadata"]["uid"]) if found is not None else "unknown"
 
 
+async def _may_read_nodes(kube: Kube) -> bool:
+    """Tell whether nodes can be read: an operator of some namespaces may have no right on the cluster."""
+    allowed = [await kube.may(verb, NODE) for verb in ("list", "watch")]
+    if not all(allowed):
+        log.warning("no right to list and watch nodes: spec.gpu of TritonServers must say what their GPU is")
+    return all(allowed)
+
+
 async def _read_cluster(ctx: Context) -> None:
     """Fill the caches before anything is decided: what isn't known must not be taken for absent."""
     for kind in OWN_KINDS:
@@ -172,6 +184,8 @@ async def _read_cluster(ctx: Context) -> None:
     for kind in CHILD_KINDS:
         for obj in await _list(ctx, kind, labels=names.SELECT_OURS):
             ctx.cache.put(obj)
+    for obj in await ctx.kube.list(NODE, keep=nodes.kept) if ctx.reads_nodes else ():
+        ctx.cache.put(obj)
     for kind in OWN_KINDS:
         for obj in ctx.cache.all(kind.kind):
             _add(ctx.queue, routes.keys_for(ctx.cache, obj))
@@ -187,15 +201,18 @@ async def _operate(ctx: Context, started: asyncio.Event) -> None:
         tasks.create_task(_run_kopf(ctx), name="kopf")
         for kind in CHILD_KINDS:
             for space in ctx.settings.watch_namespaces or (None,):
-                tasks.create_task(_watch_children(ctx, kind, space), name=f"watch {kind.plural}")
+                children = ctx.kube.watch(kind, labels=names.SELECT_OURS, namespace=space)
+                tasks.create_task(_follow(ctx, children), name=f"watch {kind.plural}")
+        if ctx.reads_nodes:
+            tasks.create_task(_follow(ctx, ctx.kube.watch(NODE, keep=nodes.kept)), name="watch nodes")
         tasks.create_task(_resync(ctx), name="resync")
         tasks.create_task(ctx.queue.run(lambda key: RECONCILERS[key.kind](ctx, key)), name="queue")
         started.set()
         log.info("triton-operator %s has started", __version__)
 
 
-async def _watch_children(ctx: Context, kind: Kind, namespace: str | None) -> None:
-    async for event in ctx.kube.watch(kind, labels=names.SELECT_OURS, namespace=namespace):
+async def _follow(ctx: Context, events: AsyncIterator[WatchEvent]) -> None:
+    async for event in events:
         if event.type != "SYNCED":
             _seen(ctx, event.object, gone=event.type == "DELETED")
 

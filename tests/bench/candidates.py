@@ -70,7 +70,7 @@ def _refused(
 
     change = ground.under_load(apply)
     told = ground.version(number)
-    check = told.get("check") or {}
+    check = (told.get("checks") or [{}])[0]
     message = str(check.get("message") or told.get("message") or "")
     problems = []
     if answered := analysis.answered_by(change.records, number):

@@ -56,6 +56,9 @@ def own_rights(deployment: str) -> set[Right]:
 
 CLUSTER_RIGHTS = {Right("", "namespaces", "get", "kube-system")}
 
+NODE_RIGHTS = _rights("", "nodes", "list watch")
+"""Rights of an operator that works in all namespaces; one of some may be given them by hand."""
+
 ONLY_IN_RACES = _rights("batch", "jobs", "get")
 """Rights that a run without mishaps never uses, so an audit log may not show them.
 

@@ -6,7 +6,15 @@ import re
 
 import pytest
 from tests.chart.helm import CHART, FULL_VALUES, Rendered, Values, render
-from tests.chart.rights import CLUSTER_RIGHTS, ONLY_IN_RACES, Right, granted, operator_rights, own_rights
+from tests.chart.rights import (
+    CLUSTER_RIGHTS,
+    NODE_RIGHTS,
+    ONLY_IN_RACES,
+    Right,
+    granted,
+    operator_rights,
+    own_rights,
+)
 
 from triton_operator.clients import objects
 from triton_operator.controllers.keys import MASTER_SECRET
@@ -24,7 +32,8 @@ def watching() -> Rendered:
 
 
 def test_everywhere_by_default(default: Rendered) -> None:
-    assert granted(default.one("ClusterRole")["rules"]) == operator_rights() | CLUSTER_RIGHTS
+    expected = operator_rights() | CLUSTER_RIGHTS | NODE_RIGHTS
+    assert granted(default.one("ClusterRole")["rules"]) == expected
     assert granted(default.one("Role")["rules"]) == own_rights("triton-operator")
 
 
@@ -91,7 +100,7 @@ def test_every_role_is_bound_to_the_operator_and_to_nobody_else(values: Values) 
 def test_every_resource_is_one_that_the_client_knows() -> None:
     kinds = [kind for kind in vars(objects).values() if isinstance(kind, objects.Kind)]
     known = {("" if "/" not in k.api_version else k.api_version.split("/")[0], k.plural) for k in kinds}
-    rights = operator_rights() | own_rights("x") | CLUSTER_RIGHTS
+    rights = operator_rights() | own_rights("x") | CLUSTER_RIGHTS | NODE_RIGHTS
     used = {(right.group, right.resource.removesuffix("/status")) for right in rights}
     # who asks what it may do needs no right for that
     assert known - used == {("authorization.k8s.io", "selfsubjectaccessreviews")}

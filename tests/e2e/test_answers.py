@@ -35,7 +35,7 @@ def test_status_counts_every_pod(shared: Stage) -> None:
     for net in NETS:
         version = shared.version_of(net)
         assert (version["state"], version["pods"]) == ("Promoted", "2/2")
-        assert version["check"]["reason"] == "Succeeded"
+        assert version["checks"][0]["reason"] == "Succeeded"
 
 
 def test_others_can_not_control_what_is_loaded(shared: Stage) -> None:

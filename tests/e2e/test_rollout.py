@@ -73,9 +73,9 @@ def test_version_that_answers_otherwise_than_its_source_is_taken_back(guest: Sta
     assert_unnoticed(records)  # version 2 is none whose answers would be right
     version = guest.version_of("doubtful", 2)
     assert (version["state"], version["pods"]) == ("Failed", "0/2")
-    assert version["check"]["reason"] == "WrongAnswers"
-    assert float(version["check"]["cosine"]) < 0.99
-    assert float(version["check"]["maxError"]) > 1
+    assert version["checks"][0]["reason"] == "WrongAnswers"
+    assert float(version["checks"][0]["cosine"]) < 0.99
+    assert float(version["checks"][0]["maxError"]) > 1
     assert guest.turns("doubtful", 2) == ["Building", "Candidate", "WrongAnswers"]
     assert "WrongAnswers" in guest.events("doubtful")
     assert guest.version_of("doubtful")["state"] == "Promoted"

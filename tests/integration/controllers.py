@@ -49,24 +49,26 @@ def controller_manager(server: ApiServer, directory: Path) -> Iterator[Program]:
 
 @dataclasses.dataclass(frozen=True)
 class Account:
-    """A service account with every right, so that the audit log tells who wrote what."""
+    """A service account of its own, so that the audit log tells who wrote what."""
 
     user: str
     kubeconfig: Path
 
 
-def make_account(server: ApiServer, name: str, *, namespace: str, directory: Path) -> Account:
-    """Create a service account of its own and a kubeconfig for it."""
+def make_account(
+    server: ApiServer, name: str, *, namespace: str, directory: Path, role: str = "cluster-admin"
+) -> Account:
+    """Create a service account with the rights of a ClusterRole, and a kubeconfig for it."""
     kube = Kube.admin(server, namespace=namespace)
     kube.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})
     subject = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}
     kube.create(
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRoleBinding",
             "metadata": {"name": name},
-            "roleRef": role,
+            "roleRef": reference,
             "subjects": [subject],
         }
     )

@@ -33,10 +33,18 @@ PLURALS = {
     "Service": ("v1", "services"),
     "ServiceAccount": ("v1", "serviceaccounts"),
     "Lease": ("coordination.k8s.io/v1", "leases"),
+    "ClusterRole": ("rbac.authorization.k8s.io/v1", "clusterroles"),
     "ClusterRoleBinding": ("rbac.authorization.k8s.io/v1", "clusterrolebindings"),
 }
 CLUSTER_SCOPED = frozenset(
-    {"ClusterRoleBinding", "CustomResourceDefinition", "Namespace", "Node", "PersistentVolume"}
+    {
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "CustomResourceDefinition",
+        "Namespace",
+        "Node",
+        "PersistentVolume",
+    }
 )
 
 Object = dict[str, Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import datetime
 import uuid
@@ -179,8 +180,24 @@ class PodDouble:
             for mount in self._spec.get("volumeMounts", [])
             if mount["name"] in claims
         }
+        mounts |= await self._secrets()
         environment = {**self._variables(), **environment}
         return Setting(pod_ip=self.address, mounts=mounts, scratch=scratch, environment=environment)
+
+    async def _secrets(self) -> dict[str, Path]:
+        """Return mount path → directory of the Secrets that the pod mounts; one may be missing."""
+        mounts = {mount["name"]: mount["mountPath"] for mount in self._spec.get("volumeMounts", [])}
+        found: dict[str, Path] = {}
+        for volume in self._pod["spec"].get("volumes", []):
+            if "secret" not in volume:
+                continue
+            secret = await self._secret(volume["secret"]["secretName"])
+            directory = self._directory / volume["name"]
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for key, value in ((secret or {}).get("data") or {}).items():
+                (directory / key).write_bytes(base64.b64decode(value))
+            found[mounts[volume["name"]]] = directory
+        return found
 
     async def _run_container(self, setting: Setting) -> Ended:
         self._container_id = f"containerd://{uuid.uuid4().hex}"

@@ -19,6 +19,9 @@ import onnxruntime
 from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
+from engine_builder.compilers import plan_header
+from engine_builder.contract import StoreManifest, from_json
+
 UNLOADING_SECONDS = 0.1
 """How long a version shows as UNLOADING; real ones take as long as their requests in flight."""
 
@@ -331,7 +334,9 @@ def _open(directory: Path, config: model_config_pb2.ModelConfig) -> Version:
         if output.label_filename
     }
     modified = _modified(directory)
-    return Version(session=_session(directory), config=config, modified=modified, labels=labels)
+    return Version(
+        session=_session(directory, config.backend), config=config, modified=modified, labels=labels
+    )
 
 
 def _labels(path: Path) -> tuple[str, ...]:
@@ -342,12 +347,26 @@ def _labels(path: Path) -> tuple[str, ...]:
         raise OSError(text) from error
 
 
-def _session(directory: Path) -> onnxruntime.InferenceSession:
+def _session(directory: Path, backend: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    path = str(directory / "model.onnx")
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    path = _behind_plan(directory) if backend == "tensorrt" else directory / "model.onnx"
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _behind_plan(directory: Path) -> Path:
+    """Return the ONNX model from which a plan was compiled: plans run on GPUs only, so it answers here.
+
+    The plan itself must be whole, as its header says.
+    """
+    plan = directory / "model.plan"
+    with plan.open("rb") as file:
+        header = plan_header.read(file.read(plan_header.SIZE))
+    if header.size not in (None, plan.stat().st_size):
+        raise ValueError(f"unable to load plan file {plan}: it is not whole")
+    manifest = from_json(StoreManifest, (directory / "MANIFEST").read_bytes())
+    return directory.resolve().parent / manifest.prepared / "model.onnx"
 
 
 def _newest(path: Path) -> float:

@@ -88,6 +88,14 @@ deletion, so rights on finalizers are not needed.
   verbs: [get]
 {{- end -}}
 
+{{/* Rights on the cluster of an operator that works everywhere. */}}
+{{- define "triton-operator.nodeRules" -}}
+# Labels, taints and GPUs of nodes, which tell what GPU a TritonServer has.
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [list, watch]
+{{- end -}}
+
 {{/* The subject of all bindings. */}}
 {{- define "triton-operator.subjects" -}}
 - kind: ServiceAccount

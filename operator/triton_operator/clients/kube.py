@@ -33,6 +33,7 @@ from triton_operator.clients.objects import (
     LEASE,
     MODEL_REPOSITORY,
     NAMESPACE,
+    NODE,
     POD,
     POD_DISRUPTION_BUDGET,
     SECRET,
@@ -69,6 +70,7 @@ __all__ = [
     "LEASE",
     "MODEL_REPOSITORY",
     "NAMESPACE",
+    "NODE",
     "POD",
     "POD_DISRUPTION_BUDGET",
     "SECRET",
@@ -103,8 +105,15 @@ _JSON_PATCH = "application/json-patch+json"
 _Objects = list[Object]
 _Patch = list[Object]
 
+Keep = Callable[[Object], Object]
+"""Returns what is worth keeping of an object, its identity and version included."""
+
 WriteHook = Callable[[str, Kind], None]
 """Called with verb and kind after every write that the API server took."""
+
+
+def _whole(obj: Object) -> Object:
+    return obj
 
 
 class Kube:
@@ -151,9 +160,21 @@ class Kube:
         except NotFound:
             return None
 
-    async def list(self, kind: Kind, *, namespace: str | None = None, labels: str = "") -> list[Object]:
-        """Return all objects that a label selector admits, of one namespace or of all."""
-        return (await self._list(kind, namespace, labels)).objects
+    async def list(
+        self, kind: Kind, *, namespace: str | None = None, labels: str = "", keep: Keep = _whole
+    ) -> list[Object]:
+        """Return all objects that a label selector admits, of one namespace or of all.
+
+        Of large objects `keep` cuts off what nobody needs, page by page.
+        """
+        return (await self._list(kind, namespace, labels, keep=keep)).objects
+
+    async def may(self, verb: str, kind: Kind) -> bool:
+        """Tell whether the operator may do this to the objects of a kind, in the whole cluster."""
+        attributes = {"group": kind.api_version.rpartition("/")[0], "resource": kind.plural, "verb": verb}
+        body = typed(ACCESS_REVIEW, {"spec": {"resourceAttributes": attributes}})
+        answer = await self._json("POST", ACCESS_REVIEW, ACCESS_REVIEW.path(), body=body)
+        return bool(answer["status"]["allowed"])
 
     async def create(self, kind: Kind, body: Object) -> Object:
         """Create an object; one of the same name is never touched.
@@ -282,26 +303,29 @@ class Kube:
             return
 
     def watch(
-        self, kind: Kind, *, labels: str = "", namespace: str | None = None
+        self, kind: Kind, *, labels: str = "", namespace: str | None = None, keep: Keep = _whole
     ) -> AsyncIterator[WatchEvent]:
         """Yield what exists as ADDED, SYNCED once, then changes, for ever.
 
         It outlives disconnects, restarts of the API server and versions that are no longer
-        kept, with backoff; the log says when it breaks and when it works again.
+        kept, with backoff; the log says when it breaks and when it works again. `keep` is as in `list`.
         """
         what = f"watch of {kind.plural}" + (f" with {labels}" if labels else "")
         return watch(
-            list_all=lambda: self._list(kind, namespace, labels),
+            list_all=lambda: self._list(kind, namespace, labels, keep=keep),
             stream=lambda version, seconds: self._stream(kind, namespace, labels, version, seconds),
             what=what,
+            keep=keep,
         )
 
-    async def _list(self, kind: Kind, namespace: str | None, labels: str, *, fields: str = "") -> Page:
+    async def _list(
+        self, kind: Kind, namespace: str | None, labels: str, *, fields: str = "", keep: Keep = _whole
+    ) -> Page:
         objects: _Objects = []
         query = {"limit": str(PAGE_SIZE), "labelSelector": labels, "fieldSelector": fields}
         while True:
             page = await self._json("GET", kind, kind.path(namespace=namespace), query=query)
-            objects += [typed(kind, item) for item in page.get("items") or ()]
+            objects += [keep(typed(kind, item)) for item in page.get("items") or ()]
             metadata = page.get("metadata") or {}
             if not metadata.get("continue"):
                 return Page(objects=objects, version=str(metadata.get("resourceVersion", "")))

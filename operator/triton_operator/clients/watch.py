@@ -39,8 +39,13 @@ Stream = Callable[[str, int], AsyncIterator[Object]]
 """Given a resource version and seconds, the server's raw watch events."""
 
 
-async def watch(*, list_all: ListAll, stream: Stream, what: str) -> AsyncGenerator[WatchEvent]:
-    """Yield the events of an endless watch; see `Kube.watch`."""
+async def watch(
+    *, list_all: ListAll, stream: Stream, what: str, keep: Callable[[Object], Object] = lambda obj: obj
+) -> AsyncGenerator[WatchEvent]:
+    """Yield the events of an endless watch; see `Kube.watch`.
+
+    `keep` is applied to the objects of the stream; those of a list have been cut already.
+    """
     known = _Known()
     backoff = _Backoff(what)
     version, synced = "", False
@@ -60,7 +65,7 @@ async def watch(*, list_all: ListAll, stream: Stream, what: str) -> AsyncGenerat
                     backoff.succeeded()
                     version = item["metadata"]["resourceVersion"]
                     if kind != "BOOKMARK":
-                        yield known.change(kind, item)
+                        yield known.change(kind, keep(item))
         except Gone:
             version = ""
         except KubeError as error:

@@ -15,7 +15,7 @@ from triton_operator.plan.views import ServerView
 from triton_operator.resources.inference_model import CheckStatus, InferenceModel
 
 OwnSamples = Mapping[tuple[str, str], str | Outcome | None]
-"""Repository and engine → entry of the store with the user's samples, or what keeps it from being there."""
+"""Repository and prepared engine → entry of the store with the user's samples, or what is in their way."""
 
 
 async def judge(
@@ -28,7 +28,7 @@ async def judge(
             ctx.metrics.checked(fault.value)
             model = _with(model, number, verdicts.load_verdict(model, engine, fault, message))
         for question in verdicts.unchecked(model, view):
-            found = await _ask(ctx, model, view.name, question, own)
+            found = await _ask(ctx, model, view, question, own)
             if found is not None:
                 ctx.metrics.checked(found.reason)
                 model = _with(model, question.number, found)
@@ -50,10 +50,17 @@ async def _own_samples(ctx: Context, model: InferenceModel, views: Sequence[Serv
 
 
 def _unchecked_engines(model: InferenceModel, view: ServerView) -> list[str]:
-    """Return the engines that are to be checked now, or when a pod has loaded them."""
-    built = [(b.number, str(b.engine.name)) for b in view.builds if b.is_ready and b.engine]
-    coming = [engine for number, engine in built if not verdicts.is_checked(model, number, engine)]
-    return [*coming, *(question.engine for question in verdicts.unchecked(model, view))]
+    """Return the prepared engines of what is to be checked now, or when a pod has loaded it."""
+    asked = {question.engine for question in verdicts.unchecked(model, view)}
+    return [
+        str(build.engine.prepared.name)
+        for build in view.builds
+        if build.engine is not None
+        and (
+            build.engine.name in asked
+            or (build.is_ready and not verdicts.is_checked(model, build.number, build.engine.name))
+        )
+    ]
 
 
 def unknown_labels(model: InferenceModel, views: Sequence[ServerView]) -> Stalled | None:
@@ -69,15 +76,15 @@ def unknown_labels(model: InferenceModel, views: Sequence[ServerView]) -> Stalle
 
 
 async def _ask(
-    ctx: Context, model: InferenceModel, server: str, question: Question, own: OwnSamples
+    ctx: Context, model: InferenceModel, view: ServerView, question: Question, own: OwnSamples
 ) -> CheckStatus | None:
     """Have the keeper compare a version's answers; None when it can't now."""
-    repository = survey.repository_of(ctx, model.namespace, server)
+    repository = survey.repository_of(ctx, model.namespace, view.name)
     if repository is None:
         return None
-    entry = own.get((repository, question.engine))
+    entry = own.get((repository, _prepared(view, question)))
     keeper = ctx.volumes.keeper((model.namespace, repository))
-    reports = ctx.fleet.reports((model.namespace, server))
+    reports = ctx.fleet.reports((model.namespace, view.name))
     report = next((r for r in reports if r.pod == question.pod), None)
     if isinstance(entry, Outcome) or keeper is None or report is None:
         return None
@@ -97,6 +104,12 @@ async def _ask(
     if result.reason not in (Reason.SUCCEEDED, Reason.WRONG_ANSWERS):
         return None
     return verdicts.answer_verdict(model, question.engine, result, samples=entry)
+
+
+def _prepared(view: ServerView, question: Question) -> str:
+    """Return the prepared engine behind the one that is asked, which knows the source's answers."""
+    found = (b.engine for b in view.builds if b.number == question.number and b.engine is not None)
+    return next((str(engine.prepared.name) for engine in found), question.engine)
 
 
 def _with(model: InferenceModel, number: int, check: CheckStatus) -> InferenceModel:

@@ -37,6 +37,8 @@ class Context:
     metrics: Metrics
     http: aiohttp.ClientSession
     cluster_uid: str
+    reads_nodes: bool
+    """Whether the operator may read nodes: they belong to no namespace."""
 
     def images(self, repository: ModelRepository) -> Images:
         """Return the image of a repository's keeper and Jobs, and how it is pulled."""

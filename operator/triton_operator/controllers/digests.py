@@ -44,7 +44,7 @@ async def _look_up(ctx: Context, model: InferenceModel, version: Version) -> str
             model=model,
             version=version,
             attempt=attempt,
-            settings=repository.spec.prepare,
+            repository=repository,
             images=ctx.images(repository),
         ),
     )

@@ -8,7 +8,7 @@ import datetime
 from engine_builder.contract import StoreManifest
 from triton_operator.clients.keeper import KeeperCallError
 from triton_operator.clients.kube import ENGINE, INFERENCE_MODEL, MODEL_REPOSITORY
-from triton_operator.controllers import attempts, survey
+from triton_operator.controllers import attempts, compiling, survey
 from triton_operator.controllers.attempts import Work
 from triton_operator.controllers.context import Context
 from triton_operator.controllers.queue import Key
@@ -61,23 +61,36 @@ async def _reconcile(
             "RepositoryNotReady", f"ModelRepository {repository.name} has no keeper that answers yet"
         )
     if _entry(ctx, engine) is not None:
-        await attempts.clear_ended(ctx, engine.namespace, names.labels("prepare", engine=engine.name))
+        await attempts.clear_ended(ctx, engine.namespace, _labels(engine))
         return Ready("Built", f"in the store of ModelRepository {repository.name}")
     return await _build(ctx, engine, repository, used)
 
 
-async def _build(ctx: Context, engine: Engine, repository: ModelRepository, used: Usage) -> Outcome:
-    work = Work(
+def _work(ctx: Context, engine: Engine, repository: ModelRepository) -> Work | Outcome:
+    """Return how the engine is made, or what must be there before."""
+    if engine.spec.source is None:
+        return compiling.work(ctx, engine, repository)
+    return Work(
         owner=engine,
-        labels=names.labels("prepare", engine=engine.name),
+        labels=_labels(engine),
         job=lambda attempt: jobs.prepare(
             engine=engine,
             attempt=attempt,
-            claim=repository.claim_name,
-            settings=repository.spec.prepare,
+            repository=repository,
             images=ctx.images(repository),
         ),
     )
+
+
+def _labels(engine: Engine) -> dict[str, str]:
+    """Return the labels by which an engine's Jobs are found."""
+    return names.labels(jobs.component_of(engine), engine=engine.name)
+
+
+async def _build(ctx: Context, engine: Engine, repository: ModelRepository, used: Usage) -> Outcome:
+    work = _work(ctx, engine, repository)
+    if isinstance(work, Outcome):
+        return work
     found = attempts.verdict(ctx, work)
     if isinstance(found, Start | Succeeded):
         # The store may be ahead of the last look at it: nothing is ever built twice.
@@ -121,7 +134,9 @@ def _usage(ctx: Context, engine: Engine, repository: ModelRepository | None) -> 
     return usage.of(
         engine,
         models,
-        repository_uid=repository.metadata.uid if repository else "",
+        sites=survey.sites_on(
+            ctx, engine.namespace, engine.spec.repository, uid=repository.metadata.uid if repository else ""
+        ),
         retention_seconds=repository.spec.engine_retention_seconds if repository else None,
         now=datetime.datetime.now(datetime.UTC),
     )
@@ -129,13 +144,13 @@ def _usage(ctx: Context, engine: Engine, repository: ModelRepository | None) -> 
 
 async def _write_status(ctx: Context, engine: Engine, outcome: Outcome, used: Usage) -> None:
     entry = _entry(ctx, engine)
-    work_labels = names.labels("prepare", engine=engine.name)
-    newest = attempts.newest(ctx, engine.namespace, work_labels)
+    newest = attempts.newest(ctx, engine.namespace, _labels(engine))
     before = engine.status
     fields: dict[str, object] = {
         "attempt": newest.attempt if newest else before.attempt,
         "job": newest.name if newest else before.job,
-        "target": "cpu",
+        "target": engine.spec.target.product if engine.spec.target else "cpu",
+        "precision": engine.precision.value,
         "models": ",".join(used.used_by)[:1024],
         "used_by": used.used_by,
         "unused_since": used.unused_since,

@@ -10,13 +10,14 @@ from triton_operator.controllers import checks, digests, survey
 from triton_operator.controllers.context import Context
 from triton_operator.controllers.queue import Key
 from triton_operator.plan import engines, history, model_status
+from triton_operator.plan.engines import Place
 from triton_operator.plan.model_status import Surroundings
 from triton_operator.plan.outcome import Outcome, OutcomeError, Suspended
-from triton_operator.plan.versions import Build, Outcomes, failed_check, is_passed
+from triton_operator.plan.versions import Build, NeededEngine, Outcomes, failed_check, is_passed
 from triton_operator.plan.views import ServerView
 from triton_operator.resources.engine import Engine
 from triton_operator.resources.inference_model import InferenceModel
-from triton_operator.resources.version import VersionState
+from triton_operator.resources.version import Version, VersionState
 
 _GOOD_TURNS = frozenset({*(state.value for state in VersionState), "Served", "Forgotten"}) - {"Failed"}
 
@@ -81,35 +82,40 @@ def _tell_story(ctx: Context, before: InferenceModel, after: InferenceModel, tol
 
 
 async def _ensure_engines(ctx: Context, model: InferenceModel, views: Sequence[ServerView]) -> None:
-    """See to it that an Engine object stands for every version, and knows where its source lies now."""
+    """See to it that an Engine object stands for every version, and says what its users say now."""
     for repository, build in _builds_by_repository(ctx, model, views):
-        if build.engine is None or build.is_reused:
-            continue
         version = model.spec.version(build.number)
-        body = ctx.cache.get(ENGINE.kind, model.namespace, build.engine.name)
-        if version is None:
+        if build.engine is None or build.is_reused or version is None:
             continue
-        if body is None:
-            manifest = engines.manifest(
-                engine=build.engine,
-                namespace=model.namespace,
-                repository=repository,
-                model=model,
-                version=version,
-            )
-            try:
-                ctx.cache.put(await ctx.children.create(ENGINE, manifest))
-            except AlreadyExists:
-                found = await ctx.kube.get(ENGINE, model.namespace, build.engine.name)
-                if found is not None:
-                    ctx.cache.put(found)
-            continue
-        engine = Engine.parse(body)
-        if f"{model.name}/{build.number}" not in engine.status.used_by:
-            ctx.queue.add(Key(ENGINE.kind, model.namespace, build.engine.name))
-        moved = engines.moved(engine, _sources(ctx, model.namespace, build.engine.name))
-        if moved is not None:
-            ctx.cache.put(await ctx.kube.apply(ENGINE, moved))
+        for engine in build.engine.lineage:
+            await _ensure_engine(ctx, model, version, engine, repository=repository)
+
+
+async def _ensure_engine(
+    ctx: Context, model: InferenceModel, version: Version, needed: NeededEngine, *, repository: str
+) -> None:
+    body = ctx.cache.get(ENGINE.kind, model.namespace, needed.name)
+    if body is None:
+        manifest = engines.manifest(
+            engine=needed,
+            namespace=model.namespace,
+            repository=repository,
+            model=model,
+            version=version,
+        )
+        try:
+            ctx.cache.put(await ctx.children.create(ENGINE, manifest))
+        except AlreadyExists:
+            found = await ctx.kube.get(ENGINE, model.namespace, needed.name)
+            if found is not None:
+                ctx.cache.put(found)
+        return
+    engine = Engine.parse(body)
+    if f"{model.name}/{version.number}" not in engine.status.used_by:
+        ctx.queue.add(Key(ENGINE.kind, model.namespace, needed.name))
+    adjusted = engines.adjusted(engine, _uses(ctx, model.namespace, needed.name))
+    if adjusted is not None:
+        ctx.cache.put(await ctx.kube.apply(ENGINE, adjusted))
 
 
 def _builds_by_repository(
@@ -123,11 +129,11 @@ def _builds_by_repository(
     return found
 
 
-def _sources(ctx: Context, namespace: str, engine: str) -> set[str]:
-    """Return where the users of an engine say that its source lies."""
+def _uses(ctx: Context, namespace: str, engine: str) -> set[engines.Use]:
+    """Return what the users of an engine say of it."""
     found = (InferenceModel.parse(body) for body in ctx.cache.all(INFERENCE_MODEL.kind, namespace))
     return {
-        version.source.uri
+        engines.Use(Place(version.source.uri, version.source.secret_name), model.spec.check.minimum_cosine)
         for model in found
         for version in model.spec.versions
         if any(engine in e.engines for e in model.status.versions if e.number == version.number)

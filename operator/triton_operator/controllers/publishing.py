@@ -53,6 +53,18 @@ def edition_of(ctx: Context, ground: Ground) -> Edition:
     )
 
 
+def to_come(ctx: Context, ground: Ground, edition: Edition) -> list[str]:
+    """Return what pods of another release serve and this release's tree lacks yet, as `model/number`."""
+    there = {model.metadata.uid: made.engines for model, made in edition.published}
+    return [
+        f"{model.name}/{number}"
+        for model in survey.models_of(ctx, ground.server)
+        if not model.spec.suspend
+        for number in sorted(survey.carried(ctx, ground, model))
+        if number not in there.get(model.metadata.uid, {})
+    ]
+
+
 def _published(ctx: Context, ground: Ground, model: InferenceModel) -> Published | None:
     return survey.published_of(ctx, ground, model, survey.builds_of(ground, model, Outcomes()))
 

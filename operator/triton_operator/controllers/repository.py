@@ -158,7 +158,7 @@ def _kept(ctx: Context, repository: ModelRepository) -> SweepRequest:
     releases |= {(s, r) for s, r in _releases_in_use(ctx, namespace) if s in own_names}
     preparing = [
         pod
-        for component in ("prepare", samples.COMPONENT)
+        for component in ("prepare", "compile", samples.COMPONENT)
         for pod in ctx.cache.labelled(POD.kind, namespace, names.labels(component))
     ]
     return sweep.keep(

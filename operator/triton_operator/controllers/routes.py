@@ -9,13 +9,14 @@ from triton_operator.clients.kube import (
     INFERENCE_MODEL,
     JOB,
     MODEL_REPOSITORY,
+    NODE,
     POD,
     TRITON_SERVER,
     Object,
 )
 from triton_operator.controllers.cache import Cache
 from triton_operator.controllers.queue import Key
-from triton_operator.plan import names
+from triton_operator.plan import names, nodes
 
 OWN_KINDS = frozenset(kind.kind for kind in (INFERENCE_MODEL, TRITON_SERVER, MODEL_REPOSITORY, ENGINE))
 _BY_LABEL = {
@@ -30,6 +31,8 @@ def keys_for(cache: Cache, obj: Object, *, before: Object | None = None) -> set[
 
     `before` is the object as it was known; a change of its status alone concerns few.
     """
+    if obj["kind"] == NODE.kind:
+        return set() if before is not None and nodes.is_same(before, obj) else set(_servers_with_gpus(cache))
     if before is not None and obj["kind"] in OWN_KINDS and _same_spec(before, obj):
         return set(_keys_of_status(cache, obj))
     return set(_keys(cache, obj))
@@ -132,6 +135,12 @@ def _owner_of_lookup(cache: Cache, obj: Object, base: str) -> Iterator[Key]:
         for owner in job["metadata"].get("ownerReferences") or ():
             if owner["kind"] == INFERENCE_MODEL.kind:
                 yield Key(INFERENCE_MODEL.kind, namespace, owner["name"])
+
+
+def _servers_with_gpus(cache: Cache) -> Iterator[Key]:
+    for body in cache.all(TRITON_SERVER.kind):
+        if (body.get("spec") or {}).get("gpu") is not None:
+            yield Key(TRITON_SERVER.kind, body["metadata"]["namespace"], body["metadata"]["name"])
 
 
 def _models_on(cache: Cache, namespace: str, servers: set[str]) -> Iterator[Key]:

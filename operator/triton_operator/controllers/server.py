@@ -10,7 +10,7 @@ from triton_operator.clients.kube import (
     TRITON_SERVER,
     Object,
 )
-from triton_operator.controllers import publishing, steering, survey
+from triton_operator.controllers import publishing, routes, steering, survey, targets
 from triton_operator.controllers.context import Context
 from triton_operator.controllers.queue import Key
 from triton_operator.controllers.survey import Ground
@@ -19,10 +19,13 @@ from triton_operator.plan import names, pods, triton_workload
 from triton_operator.plan.conditions import shorten
 from triton_operator.plan.keeper_workload import key_secret
 from triton_operator.plan.outcome import Outcome, OutcomeError, Ready, Waiting
+from triton_operator.plan.target import Resolution
 from triton_operator.plan.trial import is_trial
+from triton_operator.resources.gpu import TargetStatus
 from triton_operator.resources.triton_server import Lacking, TritonServer
 
 MOST_LACKING = 64
+MOST_NAMED = 8
 LACKING_LENGTH = 512
 
 
@@ -36,18 +39,22 @@ async def reconcile(ctx: Context, key: Key) -> float | None:
     server = TritonServer.parse(body)
     if server.metadata.deletion_timestamp is not None:
         return None
+    target = targets.resolve(ctx, server)
     try:
-        outcome = await _reconcile(ctx, server)
+        outcome = await _reconcile(ctx, server, target)
     except survey.NothingKnownYet:
         return survey.RETRY_SECONDS
     except OutcomeError as error:
         outcome = error.outcome
     ctx.fleet.note_tried(place)
-    await _write_status(ctx, server, outcome)
+    await _write_status(ctx, server, outcome, target)
+    if targets.status(ctx, server, target) != server.status.target:
+        for concerned in routes.keys_on_server(ctx.cache, *place) - {key}:  # engines are made for a target
+            ctx.queue.add(concerned)
     return ctx.look_again(outcome)
 
 
-async def _reconcile(ctx: Context, server: TritonServer) -> Outcome:
+async def _reconcile(ctx: Context, server: TritonServer, target: Resolution | Outcome | None) -> Outcome:
     await steering.route(
         ctx, server
     )  # before Services select by it, as after an upgrade from an older operator
@@ -58,9 +65,21 @@ async def _reconcile(ctx: Context, server: TritonServer) -> Outcome:
         raise OutcomeError(ground)
     edition = publishing.edition_of(ctx, ground)
     await publishing.write(ctx, ground, edition)
-    deployment = await _deployment(ctx, ground, models=edition.models)
+    to_come = publishing.to_come(ctx, ground, edition)
+    if to_come:
+        steering.hold(ctx, ground)
+        message = (
+            f"pods of the former release serve on until release {ground.release} has the engines of "
+            f"{', '.join(to_come[:MOST_NAMED])}"
+        )
+        return Waiting("BuildingRelease", message)
+    if isinstance(target, Outcome):
+        await steering.steer(ctx, ground, edition)  # pods that are there stay, and are kept right
+        return target
+    hardware = targets.status(ctx, server, target)
+    deployment = await _deployment(ctx, ground, hardware, models=edition.models)
     await steering.steer(ctx, ground, edition)
-    return _outcome(ctx, server, deployment, models=edition.models)
+    return targets.told(server, target, _outcome(ctx, server, deployment, models=edition.models))
 
 
 async def _services(ctx: Context, server: TritonServer) -> None:
@@ -74,7 +93,7 @@ async def _services(ctx: Context, server: TritonServer) -> None:
             await ctx.children.delete(SERVICE, live)
 
 
-async def _deployment(ctx: Context, ground: Ground, *, models: int) -> Object:
+async def _deployment(ctx: Context, ground: Ground, hardware: TargetStatus | None, *, models: int) -> Object:
     """Keep the Deployment: no pod before a model is published, so no GPU is held for nothing."""
     server = ground.server
     name = names.deployment_of_server(server.name)
@@ -90,6 +109,7 @@ async def _deployment(ctx: Context, ground: Ground, *, models: int) -> Object:
         claim=ground.repository.claim_name,
         secret=secret,
         replicas=server.spec.replicas if models else 0,
+        hardware=hardware,
     )
     return await ctx.children.ensure(DEPLOYMENT, manifest)
 
@@ -144,7 +164,9 @@ def _ready_pods(own_pods: list[Object]) -> int:
     return sum(pods.is_ready(pod) for pod in own_pods)
 
 
-async def _write_status(ctx: Context, server: TritonServer, outcome: Outcome) -> None:
+async def _write_status(
+    ctx: Context, server: TritonServer, outcome: Outcome, target: Resolution | Outcome | None
+) -> None:
     own_pods = survey.pods_of(ctx, server)
     ready = _ready_pods(own_pods)
     tree = _tree(ctx, server)
@@ -156,6 +178,7 @@ async def _write_status(ctx: Context, server: TritonServer, outcome: Outcome) ->
         ready_replicas=ready,
         selector=triton_workload.selector(server),
         release=server.release,
+        target=targets.status(ctx, server, target),
         revision=tree.revision if tree else server.status.revision,
         models=sum(not is_trial(name) for name in tree.models) if tree else server.status.models,
         pods=f"{ready}/{server.spec.replicas}",

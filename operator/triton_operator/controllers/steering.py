@@ -38,16 +38,35 @@ async def steer(ctx: Context, ground: Ground, edition: Edition) -> None:
         load_timeout_seconds=server.spec.loads.timeout_seconds,
     )
     ctx.fleet.assign(place, assignment)
-    containers = [pods.running(pod, triton_workload.CONTAINER) for pod in own_pods]
-    ctx.fleet.observe(
-        place,
-        [container for container in containers if container is not None],
-        standing=frozenset(pod["metadata"]["uid"] for pod in own_pods),
-    )
+    _observe(ctx, server, own_pods)
     for model, made in edition.published:
         former = before.desired.get(made.name) if before is not None else None
         if former is not None:
             _tell_reload(ctx, server, model, made, former)
+
+
+def hold(ctx: Context, ground: Ground) -> None:
+    """Leave pods that read another release's tree as they are, and look at what they do."""
+    server = ground.server
+    place = (server.namespace, server.name)
+    own_pods = [pod for pod in survey.pods_of(ctx, server) if pods.stands(pod)]
+    trees = [tree for tree in ground.store.trees if tree.server == server.name]
+    assignment = Assignment(
+        desired=dict.fromkeys(name for tree in trees for name in tree.models),
+        control_key=ctx.keys.triton(server.metadata.uid).hex(),
+        left_alone=frozenset(pod["metadata"]["uid"] for pod in own_pods),
+    )
+    ctx.fleet.assign(place, assignment)
+    _observe(ctx, server, own_pods)
+
+
+def _observe(ctx: Context, server: TritonServer, own_pods: Sequence[Object]) -> None:
+    containers = [pods.running(pod, triton_workload.CONTAINER) for pod in own_pods]
+    ctx.fleet.observe(
+        (server.namespace, server.name),
+        [container for container in containers if container is not None],
+        standing=frozenset(pod["metadata"]["uid"] for pod in own_pods),
+    )
 
 
 async def route(ctx: Context, server: TritonServer) -> None:

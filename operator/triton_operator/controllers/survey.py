@@ -22,7 +22,7 @@ from triton_operator.plan import exclusion, names, pods, publish, triton_workloa
 from triton_operator.plan.outcome import Outcome, Ready, Stalled, Waiting
 from triton_operator.plan.publish import Published, Seen
 from triton_operator.plan.trial import is_trial, name_of
-from triton_operator.plan.versions import Build, Outcomes
+from triton_operator.plan.versions import Build, Outcomes, Site, Sites
 from triton_operator.plan.views import PodView, ServerView, TrialView
 from triton_operator.resources.common import Resource
 from triton_operator.resources.engine import Engine
@@ -39,6 +39,11 @@ class Ground:
     repository: ModelRepository
     store: Snapshot
     release: str
+
+    @property
+    def site(self) -> Site:
+        """Return what engines for this server depend on."""
+        return site_of(self.server, repository_uid=self.repository.metadata.uid)
 
 
 class NothingKnownYet(Exception):
@@ -85,6 +90,18 @@ def repository_of(ctx: Context, namespace: str, server: str) -> str | None:
     """Return the name of the repository that a server stands on, or None without such a server."""
     body = ctx.cache.get(TRITON_SERVER.kind, namespace, server)
     return TritonServer.parse(body).spec.repository if body is not None else None
+
+
+def site_of(server: TritonServer, *, repository_uid: str) -> Site:
+    """Return what engines for a server depend on."""
+    return Site(repository_uid, server.release or "", server.target)
+
+
+def sites_on(ctx: Context, namespace: str, repository: str, *, uid: str) -> Sites:
+    """Return the servers that stand on a repository."""
+    servers = map(TritonServer.parse, ctx.cache.all(TRITON_SERVER.kind, namespace))
+    own = {s.name: site_of(s, repository_uid=uid) for s in servers if s.spec.repository == repository}
+    return Sites(uid, own)
 
 
 def said(resource: Resource) -> str:
@@ -145,7 +162,7 @@ def builds_of(ground: Ground, model: InferenceModel, outcomes: Outcomes) -> tupl
     tree = tree_of(ground.store, server=ground.server.name, release=ground.release)
     return versions.builds(
         model,
-        repository_uid=ground.repository.metadata.uid,
+        ground.site,
         store=ground.store,
         outcomes=outcomes,
         in_tree=versions_in(tree, model.triton_name),
@@ -222,7 +239,19 @@ def seen_of(ctx: Context, ground: Ground, model: InferenceModel) -> Seen:
         on_trial=versions_in(tree, name_of(model.triton_name)),
         confirmed=None if nobody else frozenset.intersection(*ready) if ready else frozenset(),
         loaded=frozenset().union(*ready),
+        carried=carried(ctx, ground, model),
     )
+
+
+def carried(ctx: Context, ground: Ground, model: InferenceModel) -> frozenset[int]:
+    """Return the versions that pods of other releases serve, or none once a pod reads this release's tree."""
+    standing = [pod for pod in pods_of(ctx, ground.server) if pods.stands(pod)]
+    releases = {pod["metadata"]["labels"].get(names.RELEASE) for pod in standing}
+    if ground.release in releases:
+        return frozenset()
+    trees = [t for t in ground.store.trees if t.server == ground.server.name and t.release in releases]
+    found = frozenset(int(number) for tree in trees for number in tree.models.get(model.triton_name, {}))
+    return found & {version.number for version in model.spec.versions}
 
 
 def _ready(report: PodReport, model: str) -> frozenset[int]:

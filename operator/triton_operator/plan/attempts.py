@@ -26,7 +26,16 @@ LONGEST_BACKOFF_SECONDS = 300.0
 LONGEST_SOURCE_BACKOFF_SECONDS = 60.0
 """A source that isn't there yet is looked for this often: any order of apply works."""
 
-_MENDED_IN_PLACE = frozenset({Reason.SOURCE_NOT_FOUND.value, Reason.INVALID_SAMPLES.value})
+_MENDED_IN_PLACE = frozenset(
+    {
+        Reason.SOURCE_NOT_FOUND.value,
+        Reason.INVALID_SAMPLES.value,
+        Reason.INVALID_CALIBRATION.value,
+        Reason.ACCESS_DENIED.value,
+        Reason.HOST_NOT_ALLOWED.value,
+        Reason.SOURCE_TOO_LARGE.value,
+    }
+)
 """Faults that a user puts right without touching the spec: so they are tried again all the same."""
 
 RESULT_SECONDS = 60.0

@@ -49,8 +49,8 @@ def holds(desired: Any, live: Any) -> bool:
         return same_length and all(holds(d, v) for d, v in zip(desired, live, strict=True))
     if desired == live or str(desired) == str(live):
         return True
-    amount = _amount(desired)
-    return amount is not None and amount == _amount(live)
+    wanted = amount(desired)
+    return wanted is not None and wanted == amount(live)
 
 
 def _map_holds(desired: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
@@ -59,7 +59,7 @@ def _map_holds(desired: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
     return same and all(holds(value, live.get(key)) for key, value in desired.items())
 
 
-def _amount(value: Any) -> decimal.Decimal | None:
+def amount(value: Any) -> decimal.Decimal | None:
     """Return what a quantity amounts to: the API server writes 0.5 as 500m and 1024Mi as 1Gi."""
     match = _QUANTITY.fullmatch(str(value))
     return decimal.Decimal(match[1]) * _SUFFIXES[match[2]] if match else None

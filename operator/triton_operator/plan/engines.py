@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine_builder.contract import PREPARE_VERSION
-from triton_operator.plan import names
+from triton_operator.plan import names, versions
 from triton_operator.plan.versions import NeededEngine
 from triton_operator.resources.engine import Engine
 from triton_operator.resources.inference_model import InferenceModel
 from triton_operator.resources.version import Version
+
+
+class Place(NamedTuple):
+    """Where a source lies, and the Secret with which it is read."""
+
+    uri: str
+    secret: str | None = None
 
 
 def manifest(
@@ -23,28 +31,83 @@ def manifest(
         "metadata": {"name": engine.name, "namespace": namespace, "labels": names.labels("engine")},
         "spec": {
             "key": engine.key,
-            "backend": model.spec.backend.value,
+            "backend": engine.backend.value,
             "repository": repository,
-            "source": {"uri": version.source.uri, "sha256": engine.sha256},
-            "prepareVersion": PREPARE_VERSION,
+            **_made_from(engine, version, model.spec.check.minimum_cosine),
         },
     }
 
 
-def moved(engine: Engine, sources: AbstractSet[str]) -> dict[str, Any] | None:
-    """Return the Engine with the place where its source lies now, or None when it need not change.
+def _made_from(engine: NeededEngine, version: Version, minimum_cosine: str) -> dict[str, Any]:
+    compilation = engine.compilation
+    if compilation is None:
+        source = _source(Place(version.source.uri, version.source.secret_name), engine.sha256)
+        conversion = _conversion(version)
+        if conversion:
+            conversion["minimumCosine"] = minimum_cosine
+        return {"source": source, **conversion, "prepareVersion": PREPARE_VERSION}
+    target = compilation.target
+    return {
+        "from": compilation.origin.name,
+        "target": {
+            "product": target.product,
+            "computeCapability": target.compute_capability,
+            "memoryMiB": target.memory_mib,
+        },
+        "release": compilation.release,
+        "compile": version.build.to_manifest(),
+    }
 
-    The place isn't part of the key, so several models may name several; any of them will do.
+
+def _conversion(version: Version) -> dict[str, Any]:
+    if not versions.build_options(version):
+        return {}
+    build = version.build.to_manifest()
+    return {"build": {name: build[name] for name in ("precision", "keepIO", "calibration") if name in build}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Use:
+    """What a user of an engine says that its key doesn't hold: where the source lies, what is good enough."""
+
+    place: Place
+    minimum_cosine: str
+
+
+def adjusted(engine: Engine, uses: AbstractSet[Use]) -> dict[str, Any] | None:
+    """Return the Engine as its users want it now, or None when it need not change.
+
+    The place of the source isn't part of the key, so several models may name several; any of them
+    will do. Nor is the least cosine: the lowest counts, as each model checks its own once more.
     """
-    if not sources or engine.spec.source.uri in sources:
+    source = engine.spec.source
+    if source is None or not uses:
         return None
+    here, places = Place(source.uri, source.secret_name), {use.place for use in uses}
+    place = here if here in places else min(places, key=_order)
+    changes: dict[str, Any] = {"source": _source(place, source.sha256)}
+    if engine.spec.build is not None:
+        changes["minimumCosine"] = min(
+            (use.minimum_cosine for use in uses), key=lambda text: (float(text), text)
+        )
     body = engine.to_manifest()
     body.pop("status", None)
-    spec = body["spec"] | {"source": {"uri": min(sources), "sha256": engine.spec.source.sha256}}
+    if body["spec"] | changes == body["spec"]:
+        return None
     metadata = {
         "name": engine.name,
         "namespace": engine.namespace,
         "uid": engine.metadata.uid,
         "labels": names.labels("engine"),
     }
+    spec = body["spec"] | changes
     return {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": spec}
+
+
+def _order(place: Place) -> tuple[str, str]:
+    return (place.uri, place.secret or "")
+
+
+def _source(place: Place, sha256: str) -> dict[str, str]:
+    named = {"secretName": place.secret} if place.secret is not None else {}
+    return {"uri": place.uri, **named, "sha256": sha256}

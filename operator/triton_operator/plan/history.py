@@ -78,6 +78,5 @@ def _message(entry: VersionStatus) -> str:
 
 
 def _judged(entry: VersionStatus) -> str:
-    if entry.check is None or not entry.check.message:
-        return ""
-    return f"answers right ({entry.check.message}); "
+    told = "; ".join(dict.fromkeys(check.message for check in entry.checks if check.message))
+    return f"answers right ({told}); " if told else ""

@@ -4,49 +4,102 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from triton_operator.plan import names, podspec, uri
+from triton_operator.plan import names, podspec, sources, uri
 from triton_operator.plan.podspec import Images, Manifest
 from triton_operator.plan.samples import Entry
+from triton_operator.plan.sources import Reading
 from triton_operator.resources.common import Resource
 from triton_operator.resources.engine import Engine
 from triton_operator.resources.inference_model import InferenceModel
 from triton_operator.resources.model_repository import ModelRepository, PrepareSettings
-from triton_operator.resources.version import Version
+from triton_operator.resources.version import Calibration, Version
+
+PREPARE = "prepare"
+COMPILE = "compile"
+"""Component labels of Jobs that make engines."""
 
 
-def prepare(
-    *, engine: Engine, attempt: int, claim: str, settings: PrepareSettings, images: Images
-) -> Manifest:
-    """Return the Job that prepares an engine from its source."""
-    source = uri.parse(engine.spec.source.uri)
+def component_of(engine: Engine) -> str:
+    """Return the component label of an engine's Jobs."""
+    return PREPARE if engine.spec.origin is None else COMPILE
+
+
+def prepare(*, engine: Engine, attempt: int, repository: ModelRepository, images: Images) -> Manifest:
+    """Return the Job that prepares an engine from its source; the engine must have one."""
+    given, settings = engine.spec.source, repository.spec.prepare
+    if given is None:
+        raise ValueError(f"Engine {engine.name} is compiled from another")
+    reading = sources.reading(given.uri, given.secret_name, repository)
     arguments = [
         "prepare",
         f"--repository={podspec.REPOSITORY_MOUNT}",
         f"--engine={engine.metadata.name}",
         f"--key={engine.spec.key}",
-        f"--source={podspec.literal(engine.spec.source.uri)}",
-        f"--source-root={podspec.SOURCE_MOUNT}",
-        f"--sha256={engine.spec.source.sha256}",
+        *reading.arguments,
+        f"--max-bytes={repository.spec.max_source_bytes}",
+        f"--sha256={given.sha256}",
         "--staging-uid=$(POD_UID)",
+        *_conversion(engine),
     ]
-    labels = names.labels("prepare", engine=engine.metadata.name)
-    pod = _pod(arguments, source=source.claim, repository=claim, settings=settings, images=images)
+    labels = names.labels(PREPARE, engine=engine.metadata.name)
+    pod = _pod(
+        arguments,
+        reading=reading,
+        claim=repository.claim_name,
+        calibration=_calibration_claim(engine),
+        settings=settings,
+        images=images,
+    )
     return _job(engine, base=engine.metadata.name, attempt=attempt, labels=labels, pod=pod, settings=settings)
 
 
+def _conversion(engine: Engine) -> list[str]:
+    """Return the arguments that put a precision into the model."""
+    build = engine.spec.build
+    if build is None:
+        return []
+    arguments = [f"--precision={build.precision.value}"]
+    if not build.keep_io:
+        arguments.append("--no-keep-io")
+    if engine.spec.minimum_cosine is not None:
+        arguments.append(f"--minimum-cosine={engine.spec.minimum_cosine}")
+    return arguments + (_calibration(build.calibration) if build.calibration is not None else [])
+
+
+def _calibration(calibration: Calibration) -> list[str]:
+    if calibration.uri is None:
+        return ["--calibration-generated"]
+    arguments = [
+        f"--calibration={podspec.literal(calibration.uri)}",
+        f"--calibration-root={podspec.CALIBRATION_MOUNT}",
+    ]
+    if calibration.sha256 is not None:
+        arguments.append(f"--calibration-sha256={calibration.sha256}")
+    return arguments
+
+
+def _calibration_claim(engine: Engine) -> str | None:
+    calibration = engine.spec.build.calibration if engine.spec.build is not None else None
+    if calibration is None or calibration.uri is None:
+        return None
+    found = uri.parse(calibration.uri)
+    return found.claim if isinstance(found, uri.ClaimSource) else None
+
+
 def resolve(
-    *, model: InferenceModel, version: Version, attempt: int, settings: PrepareSettings, images: Images
+    *, model: InferenceModel, version: Version, attempt: int, repository: ModelRepository, images: Images
 ) -> Manifest:
     """Return the Job that finds out the digest of a version's source."""
-    source = uri.parse(version.source.uri)
+    settings = repository.spec.prepare
+    reading = sources.reading(version.source.uri, version.source.secret_name, repository)
     base = names.resolve_name(model_uid=model.metadata.uid, number=version.number, uri=version.source.uri)
     arguments = [
         "resolve",
-        f"--source={podspec.literal(version.source.uri)}",
-        f"--source-root={podspec.SOURCE_MOUNT}",
+        *reading.arguments,
+        f"--max-bytes={repository.spec.max_source_bytes}",
     ]
     labels = {**names.labels("resolve"), names.RESOLVE: base}
-    pod = _pod(arguments, source=source.claim, repository=None, settings=settings, images=images)
+    pod = _pod(arguments, reading=reading, claim=None, settings=settings, images=images)
     return _job(model, base=base, attempt=attempt, labels=labels, pod=pod, settings=settings)
 
 
@@ -66,19 +119,18 @@ def reference(
     samples, settings = model.spec.check.samples, repository.spec.prepare
     if samples is None:
         raise ValueError(f"InferenceModel {model.name} names no samples")
+    reading = sources.reading(samples.uri, samples.secret_name, repository)
     arguments = [
         "reference",
         f"--repository={podspec.REPOSITORY_MOUNT}",
         f"--engine={engine}",
         f"--entry={entry.name}",
         f"--key={entry.key}",
-        f"--source={podspec.literal(samples.uri)}",
-        f"--source-root={podspec.SOURCE_MOUNT}",
+        *reading.arguments,
         *([f"--sha256={samples.sha256}"] if samples.sha256 is not None else []),
         "--staging-uid=$(POD_UID)",
     ]
-    source = uri.parse(samples.uri).claim
-    pod = _pod(arguments, source=source, repository=repository.claim_name, settings=settings, images=images)
+    pod = _pod(arguments, reading=reading, claim=repository.claim_name, settings=settings, images=images)
     return _job(model, base=entry.name, attempt=attempt, labels=entry.labels, pod=pod, settings=settings)
 
 
@@ -107,13 +159,21 @@ def _job(
 
 
 def _pod(
-    arguments: list[str], *, source: str, repository: str | None, settings: PrepareSettings, images: Images
+    arguments: list[str],
+    *,
+    reading: Reading,
+    claim: str | None,
+    settings: PrepareSettings,
+    images: Images,
+    calibration: str | None = None,
 ) -> Manifest:
-    """Return a pod that reads the claim of a source, and writes to that of a repository if given."""
-    volumes = [podspec.claim_volume("source", source, read_only=True)]
-    mounts = [podspec.mount("source", podspec.SOURCE_MOUNT, read_only=True)]
-    if repository is not None:
-        volumes.append(podspec.claim_volume("repository", repository, read_only=False))
+    """Return a pod that reads a source, and the claim of calibration data, and writes to a repository."""
+    volumes, mounts = list(reading.volumes), list(reading.mounts)
+    if calibration is not None:
+        volumes.append(podspec.claim_volume("calibration", calibration, read_only=True))
+        mounts.append(podspec.mount("calibration", podspec.CALIBRATION_MOUNT, read_only=True))
+    if claim is not None:
+        volumes.append(podspec.claim_volume("repository", claim, read_only=False))
         mounts.append(podspec.mount("repository", podspec.REPOSITORY_MOUNT, read_only=False))
     pod = podspec.base_pod(pull_secrets=images.pull_secrets, placement=settings)
     container = {
@@ -130,6 +190,6 @@ def _pod(
     pod |= {
         "restartPolicy": "Never",
         "containers": [container],
-        "volumes": [*volumes, podspec.scratch("tmp", size="1Gi")],
+        "volumes": [*volumes, podspec.scratch("tmp", size=reading.scratch)],
     }
     return pod

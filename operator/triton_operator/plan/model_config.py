@@ -14,7 +14,7 @@ from engine_builder.contract import CONFIG_PARAMETER, Signature, Tensor
 from triton_operator.resources.inference_model import InferenceModelSpec
 from triton_operator.resources.serving import InstanceGroup, Serving
 
-TRITON_BACKENDS = {"ONNXRuntime": "onnxruntime"}
+TRITON_BACKENDS = {"ONNXRuntime": "onnxruntime", "TensorRT": "tensorrt"}
 """Backend of the spec → Triton's name for it."""
 
 _DATATYPES = {"BYTES": "TYPE_STRING"}

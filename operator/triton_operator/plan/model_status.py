@@ -170,14 +170,21 @@ def _entry(
     number = version.number
     before = model.status.version(number)
     found = [build for view in views for build in view.builds if build.number == number]
-    needed = tuple(dict.fromkeys(str(b.engine.name) for b in found if b.engine and not b.is_reused))
+    needed = tuple(
+        dict.fromkeys(
+            str(engine.name)
+            for build in found
+            if build.engine and not build.is_reused
+            for engine in build.engine.lineage
+        )
+    )
     engines = needed + _still_served(before, views, needed)
     if before and any(build.is_reused for build in found):  # the number stays bound to what it meant
         engines = before.engines
     recorded = before.content_digest if before else None
     if recorded is None and any(build.is_ready for build in found):
         recorded = versions.content(model, version)
-    check = before.check if before and before.check and before.check.engine in needed else None
+    checks = tuple(check for check in before.checks if check.engine in needed) if before else ()
     return VersionStatus(
         number=number,
         state=_state(number, before, views, found, outcome),
@@ -188,7 +195,7 @@ def _entry(
         pods=_pods(number, views),
         reason=outcome.reason,
         message=shorten(outcome.message, VERSION_MESSAGE_LENGTH),
-        check=check,
+        checks=checks,
         served_since=_served_since(number, before, views, now),
     )
 
@@ -269,11 +276,11 @@ def _removed(
             )
         )
         pods = _pods(entry.number, views) if retiring else None
-        changes = {"state": state, "reason": reason, "message": message, "pods": pods}
+        changes: dict[str, object] = {"state": state, "reason": reason, "message": message, "pods": pods}
         if not retiring:
             changes["served_since"] = None
-        if entry.check is not None and entry.check.reason != Reason.SUCCEEDED.value:
-            changes["check"] = None  # listed again, it is tried again
+        # listed again, what failed is tried again
+        changes["checks"] = tuple(c for c in entry.checks if c.reason == Reason.SUCCEEDED.value)
         remembered.append(entry.model_copy(update=changes))
     return sorted(remembered, key=lambda entry: entry.number)[-MOST_REMEMBERED:]
 

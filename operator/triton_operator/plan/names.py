@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from typing import NewType
 
-from engine_builder.contract import PREPARE_VERSION
+from engine_builder.contract import PREPARE_VERSION, CompileOptions, Target
 
 GROUP = "triton-operator.io"
 MANAGER = "triton-operator"
@@ -24,6 +25,8 @@ MODEL = f"{GROUP}/model"
 RELEASE = f"{GROUP}/release"
 RESOLVE = f"{GROUP}/resolve"
 ATTEMPT = f"{GROUP}/attempt"
+TARGET = f"{GROUP}/target"
+"""Annotation of a GPU server's Deployment with the hardware that its pods are for, as in the status."""
 GENERATION = f"{GROUP}/generation"
 SERVING = f"{GROUP}/serving"
 """`true` on a pod that Services may send requests to; every Triton pod starts with it."""
@@ -73,6 +76,28 @@ def prepared_engine_key(
 ) -> EngineKey:
     """Return the key of a prepared engine: all that its bytes depend on, and nothing else."""
     return EngineKey(digest("prepared", backend, sha256, build, PREPARE_VERSION, repository_uid))
+
+
+def compiled_engine_key(
+    *, prepared_key: EngineKey, target: Target, release: str, options: CompileOptions
+) -> EngineKey:
+    """Return the key of an engine that is compiled from a prepared one.
+
+    The release stands for its TensorRT, which nobody here can ask for the version. Images are not
+    in the key, or a mirror would build everything again.
+    """
+    return EngineKey(digest("compiled", prepared_key, dataclasses.asdict(target), release, _steady(options)))
+
+
+def _steady(options: CompileOptions) -> dict[str, object]:
+    """Return the options in one form for all ways to write them: a profile's inputs have no order.
+
+    What has its default is left out, so that an option that is new builds nothing again.
+    """
+    ordered = tuple(tuple(sorted(each, key=lambda found: found.name)) for each in options.profiles)
+    said = dataclasses.asdict(dataclasses.replace(options, profiles=ordered))
+    defaults = dataclasses.asdict(CompileOptions(max_batch_size=0))
+    return {name: value for name, value in said.items() if value != defaults[name]}
 
 
 def resolve_name(*, model_uid: str, number: int, uri: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triton_operator.resources.common import Resource
-from triton_operator.resources.pods import PodSettings
+from triton_operator.resources.gpu import Gpu
+from triton_operator.resources.pods import PodSettings, ResourceRequirements
 
 Manifest = dict[str, Any]
 
@@ -16,6 +17,8 @@ USER = 1000
 
 REPOSITORY_MOUNT = "/repository"
 SOURCE_MOUNT = "/source"
+CALIBRATION_MOUNT = "/calibration"
+CREDENTIALS_MOUNT = "/credentials"
 
 CONTAINER_SECURITY: Manifest = {
     "allowPrivilegeEscalation": False,
@@ -66,6 +69,21 @@ def resources(settings: PodSettings, *, cpu: str, memory: str) -> Manifest:
     if settings.resources is not None:
         return settings.resources.to_manifest()
     return {"requests": {"cpu": cpu, "memory": memory}}
+
+
+def with_gpus(settings: ResourceRequirements | None, gpu: Gpu) -> Manifest:
+    """Return a container's resources with its GPUs; requests of these follow from the limits."""
+    said = settings.to_manifest() if settings is not None else {}
+    return {**said, "limits": {**said.get("limits", {}), gpu.resource: str(gpu.count)}}
+
+
+def on_products(label: str, products: Sequence[str], *, or_unlabelled: bool = False) -> Manifest:
+    """Return the affinity that lets a pod run only on nodes whose label has one of these values."""
+    terms: list[Manifest] = [{"key": label, "operator": "In", "values": list(products)}]
+    if or_unlabelled:
+        terms.append({"key": label, "operator": "DoesNotExist"})
+    required = {"nodeSelectorTerms": [{"matchExpressions": [term]} for term in terms]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
 
 
 def literal(text: str) -> str:

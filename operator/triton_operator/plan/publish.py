@@ -69,13 +69,15 @@ class Seen:
     """What a server's tree and pods have of a model, as number → engine and as numbers.
 
     `on_trial` is what the tree has as candidate. `confirmed` answer on every pod that can be asked,
-    and None says that there is no pod; `loaded` are on any pod.
+    and None says that there is no pod; `loaded` are on any pod. `carried` are served by pods of
+    another release, while no pod reads this tree yet.
     """
 
     in_tree: Mapping[int, str]
     on_trial: Mapping[int, str] = dataclasses.field(default_factory=dict)
     confirmed: frozenset[int] | None = frozenset()
     loaded: frozenset[int] = frozenset()
+    carried: frozenset[int] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +92,8 @@ def place(model: InferenceModel, found: Iterable[Build], seen: Seen) -> Placemen
     """Return what a tree must hold of a model.
 
     A new version is tried as candidate first, one at a time; where nothing of the model serves there
-    is nobody to protect, and the lowest goes in at once.
+    is nobody to protect, and the lowest goes in at once. In a new release's tree, which no pod reads
+    that could try it, so does all that pods of the former release serve.
 
     Never a gap: what the tree holds and the spec no longer lists stays until all that the
     spec lists is confirmed on every pod. Versions that failed leave at once, and so
@@ -103,7 +106,9 @@ def place(model: InferenceModel, found: Iterable[Build], seen: Seen) -> Placemen
     failed = {number for number, engine in candidates if versions.failed_check(model, number, engine)}
     good = {b.number: str(b.engine.name) for b in found if b.engine and b.is_ready and b.number not in failed}
     good = {n: e for n, e in good.items() if n in current or n not in seen.loaded | seen.in_tree.keys()}
-    trusted = {n: e for n, e in good.items() if n in current or versions.is_passed(model, n, e)}
+    trusted = {
+        n: e for n, e in good.items() if n in current or n in seen.carried or versions.is_passed(model, n, e)
+    }
     if good and not trusted and not current.keys() - failed:
         trusted = {min(good): good[min(good)]}
     trial = _trial({n: e for n, e in good.items() if n not in trusted}, seen)
@@ -174,6 +179,12 @@ def refusal(model: InferenceModel, server: TritonServer, rivals: Iterable[Infere
             f"its spec.allowedBackends can allow it"
         )
         return Stalled("BackendNotAllowed", message)
+    if model.spec.backend in versions.COMPILED and server.spec.gpu is None:
+        message = (
+            f"TritonServer {server.name} has no GPU, which {model.spec.backend.value} needs: name a server "
+            f"with spec.gpu in spec.servers, or describe its GPU there"
+        )
+        return Stalled("NeedsGpu", message)
     older = [r for r in rivals if r.triton_name == model.triton_name and seniority(r) < seniority(model)]
     if older:
         first = min(older, key=seniority)

@@ -29,7 +29,7 @@ class Entry:
 
 
 def entry(model: InferenceModel, engine: str) -> Entry | None:
-    """Return where a model's samples lie with the answers of an engine, or None when it names none.
+    """Return where a model's samples lie with the answers of a prepared engine, or None without samples.
 
     Without a digest the file counts as it was at the first look: another path is another entry.
     """
@@ -46,11 +46,11 @@ def is_entry(name: str) -> bool:
 
 
 def kept(models: Iterable[InferenceModel], *, repository_uid: str) -> set[str]:
-    """Return the entries that these models want in a repository: one for each version's engine."""
+    """Return the entries that these models want in a repository: one for each version's prepared engine."""
     found = set()
     for model in models:
         for version in model.spec.versions:
-            engine = versions.needed_engine(model, version, repository_uid=repository_uid)
+            engine = versions.prepared_engine(model, version, repository_uid=repository_uid)
             wanted = entry(model, engine.name) if engine is not None else None
             if wanted is not None:
                 found.add(wanted.name)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from triton_operator.plan import names, podspec
+from triton_operator.plan import gpu_labels, names, podspec, target
 from triton_operator.plan.keeper_workload import KEY_FIELD
 from triton_operator.plan.podspec import Manifest
+from triton_operator.resources.gpu import Gpu, TargetStatus
 from triton_operator.resources.lifecycle import Shutdown
 from triton_operator.resources.pods import CONTROL_KEY_VARIABLE, POD_NAME_VARIABLE
 from triton_operator.resources.triton_server import TritonServer
@@ -29,23 +30,46 @@ def selector(server: TritonServer) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(pod_labels(server).items()))
 
 
-def deployment(server: TritonServer, *, release: str, claim: str, secret: str, replicas: int) -> Manifest:
-    """Return the Deployment of a server's pods, which start with what their tree holds."""
+def deployment(
+    server: TritonServer,
+    *,
+    release: str,
+    claim: str,
+    secret: str,
+    replicas: int,
+    hardware: TargetStatus | None = None,
+) -> Manifest:
+    """Return the Deployment of a server's pods, which start with what their tree holds.
+
+    With GPUs its pods run on the product of `hardware` alone, and an annotation keeps it, should the
+    status get lost while nodes have no labels.
+    """
     labels = pod_labels(server)
+    pod = _pod(server, release=release, claim=claim, secret=secret)
+    metadata = podspec.metadata(names.deployment_of_server(server.metadata.name), server, labels)
+    if server.spec.gpu is not None and hardware is not None:
+        pod["affinity"] = _affinity(server.spec.gpu, hardware)
+        metadata["annotations"] = {names.TARGET: hardware.to_text()}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": podspec.metadata(names.deployment_of_server(server.metadata.name), server, labels),
+        "metadata": metadata,
         "spec": {
             "replicas": replicas,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": server.spec.update.to_manifest()},
             "selector": {"matchLabels": labels},
             "template": {
                 "metadata": {"labels": {**labels, names.RELEASE: release, names.SERVING: "true"}},
-                "spec": _pod(server, release=release, claim=claim, secret=secret),
+                "spec": pod,
             },
         },
     }
+
+
+def remembered_target(live: Manifest | None) -> TargetStatus | None:
+    """Return the hardware that a Deployment was made for, or None when it doesn't say."""
+    text = ((live or {}).get("metadata", {}).get("annotations") or {}).get(names.TARGET)
+    return TargetStatus.from_text(text) if text else None
 
 
 def services(server: TritonServer) -> list[Manifest]:
@@ -142,9 +166,18 @@ def _container(server: TritonServer, *, release: str, secret: str) -> Manifest:
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": spec.shutdown.leave_seconds}}}
     if spec.image_pull_policy is not None:
         container["imagePullPolicy"] = spec.image_pull_policy.value
-    if spec.resources is not None:
+    if spec.gpu is not None:
+        container["resources"] = podspec.with_gpus(spec.resources, spec.gpu)
+    elif spec.resources is not None:
         container["resources"] = spec.resources.to_manifest()
     return container
+
+
+def _affinity(gpu: Gpu, hardware: TargetStatus) -> Manifest:
+    """Return the affinity to a product, shared or not; nodes without labels do if none is relied on."""
+    products = (hardware.product, hardware.product + gpu_labels.SHARED)
+    label = gpu_labels.label_of(gpu.resource, "product")
+    return podspec.on_products(label, products, or_unlabelled=target.is_stated(gpu))
 
 
 def _arguments(server: TritonServer, *, release: str) -> list[str]:

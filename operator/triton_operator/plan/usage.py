@@ -7,8 +7,10 @@ import datetime
 from collections.abc import Iterable
 
 from triton_operator.plan import versions
+from triton_operator.plan.versions import Sites
 from triton_operator.resources.engine import Engine
 from triton_operator.resources.inference_model import InferenceModel
+from triton_operator.resources.version import Version
 
 GRACE_SECONDS = 10.0
 """A retention of 0 s must not take an engine from the model that is about to use it."""
@@ -29,16 +31,19 @@ def of(
     engine: Engine,
     models: Iterable[InferenceModel],
     *,
-    repository_uid: str,
+    sites: Sites,
     retention_seconds: float | None,
     now: datetime.datetime,
 ) -> Usage:
-    """Return the usage of an engine; `retention_seconds` of None keeps it for good."""
+    """Return the usage of an engine of the repository that all `sites` stand on.
+
+    `retention_seconds` of None keeps it for good.
+    """
     users = sorted(
         f"{model.name}/{version.number}"
         for model in models
         for version in model.spec.versions
-        if _needs(model, version.number, engine, repository_uid)
+        if _needs(model, version, engine, sites)
     )
     if users:
         return Usage(used_by=tuple(users[:MOST_LISTED]))
@@ -49,9 +54,5 @@ def of(
     return Usage(used_by=(), unused_since=since, expires_in=kept - (now - since).total_seconds())
 
 
-def _needs(model: InferenceModel, number: int, engine: Engine, repository_uid: str) -> bool:
-    version = model.spec.version(number)
-    if version is None:
-        return False
-    needed = versions.needed_engine(model, version, repository_uid=repository_uid)
-    return needed is not None and needed.name == engine.name
+def _needs(model: InferenceModel, version: Version, engine: Engine, sites: Sites) -> bool:
+    return any(each.name == engine.name for each in versions.engines_of(model, version, sites))

@@ -111,4 +111,5 @@ def with_check(model: InferenceModel, number: int, check: CheckStatus) -> tuple[
         number=number, state=VersionState.PROMOTED, engines=(check.engine,)
     )
     others = tuple(entry for entry in model.status.versions if entry.number != number)
-    return (*others, before.model_copy(update={"check": check}))
+    rest = tuple(other for other in before.checks if other.engine != check.engine)
+    return (*others, before.model_copy(update={"checks": (*rest, check)}))

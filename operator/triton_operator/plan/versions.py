@@ -5,24 +5,80 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping
 
-from engine_builder.contract import Reason, Signature, Snapshot
+from engine_builder.contract import Reason, Signature, Snapshot, Target
 from triton_operator.plan import names
 from triton_operator.plan.names import EngineKey, EngineName
 from triton_operator.plan.outcome import Outcome, Ready, Stalled, Waiting
 from triton_operator.resources.engine import engine_name
 from triton_operator.resources.inference_model import InferenceModel
-from triton_operator.resources.version import CheckStatus, Version, VersionState, VersionStatus
+from triton_operator.resources.version import (
+    Backend,
+    Calibration,
+    CheckStatus,
+    Precision,
+    Version,
+    VersionState,
+    VersionStatus,
+)
 
 VERSION_REUSED = "VersionReused"
+_UNCONVERTED = frozenset({Precision.FP32, Precision.TF32})
+
+COMPILED = frozenset({Backend.TENSORRT})
+"""Backends whose engines are compiled for a target, from the prepared one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """Where a version is served, as far as its engines depend on it.
+
+    Without a `target` the server has no GPU, or it isn't known yet: nothing is compiled for it.
+    """
+
+    repository_uid: str
+    release: str = ""
+    target: Target | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Sites:
+    """A repository and the servers that stand on it, by name."""
+
+    repository_uid: str
+    servers: Mapping[str, Site] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compilation:
+    """What an engine is compiled from, for which hardware and release."""
+
+    origin: NeededEngine
+    target: Target
+    release: str
 
 
 @dataclasses.dataclass(frozen=True)
 class NeededEngine:
-    """The engine that a version needs in one repository."""
+    """An engine that a version needs: one that pods load, or the one that it is compiled from.
+
+    `sha256` is the source's; a prepared engine has no `compilation`.
+    """
 
     name: EngineName
     key: EngineKey
+    backend: Backend
     sha256: str
+    compilation: Compilation | None = None
+
+    @property
+    def lineage(self) -> tuple[NeededEngine, ...]:
+        """Return what must be made, in this order; the engine itself is the last."""
+        return (self,) if self.compilation is None else (*self.compilation.origin.lineage, self)
+
+    @property
+    def prepared(self) -> NeededEngine:
+        """Return the prepared engine at the beginning, which knows the source's answers."""
+        return self.lineage[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,25 +123,68 @@ def known_digest(model: InferenceModel, version: Version) -> str | None:
     return remembered.sha256 if remembered.uri == version.source.uri else None
 
 
-def needed_engine(model: InferenceModel, version: Version, *, repository_uid: str) -> NeededEngine | None:
-    """Return the engine that a version needs, or None while its digest is not known."""
+def needed_engine(model: InferenceModel, version: Version, site: Site) -> NeededEngine | None:
+    """Return the engine that pods of a site load, or None while its digest or the target is not known."""
+    prepared = prepared_engine(model, version, repository_uid=site.repository_uid)
+    if prepared is None or model.spec.backend not in COMPILED:
+        return prepared
+    return _compiled_engine(version, prepared, site.target, site.release) if site.target else None
+
+
+def prepared_engine(model: InferenceModel, version: Version, *, repository_uid: str) -> NeededEngine | None:
+    """Return what is made of a version's source for all targets, or None while its digest is not known."""
     sha256 = known_digest(model, version)
     if sha256 is None:
         return None
-    backend = model.spec.backend.value
+    backend = Backend.ONNX_RUNTIME  # which can serve it as it is
     key = names.prepared_engine_key(
-        backend=backend, sha256=sha256, build=build_options(version), repository_uid=repository_uid
+        backend=backend.value, sha256=sha256, build=build_options(version), repository_uid=repository_uid
     )
-    return NeededEngine(name=EngineName(engine_name(model.spec.backend, key)), key=key, sha256=sha256)
+    return NeededEngine(EngineName(engine_name(backend, key)), key, backend, sha256)
+
+
+def engines_of(model: InferenceModel, version: Version, sites: Sites) -> list[NeededEngine]:
+    """Return every engine that a version needs in a repository, those that others are made from included."""
+    own = [site for server, site in sites.servers.items() if server in model.spec.servers]
+    needed = [needed_engine(model, version, site) for site in own]
+    prepared = prepared_engine(model, version, repository_uid=sites.repository_uid)
+    return [each for engine in (prepared, *needed) if engine is not None for each in engine.lineage]
+
+
+def _compiled_engine(version: Version, prepared: NeededEngine, target: Target, release: str) -> NeededEngine:
+    options = version.build.compile_options
+    key = names.compiled_engine_key(
+        prepared_key=prepared.key, target=target, release=release, options=options
+    )
+    return NeededEngine(
+        EngineName(engine_name(Backend.TENSORRT, key)),
+        key,
+        Backend.TENSORRT,
+        prepared.sha256,
+        Compilation(prepared, target, release),
+    )
 
 
 def build_options(version: Version) -> dict[str, object]:
     """Return the options that decide over the bytes of a prepared engine.
 
-    The batch size is not among them: a prepared ONNX is the same for every batch size.
+    The batch size is not among them: a prepared ONNX is the same for every batch size. Nor is what
+    FP32 and TF32 share with an engine that was prepared before there was a precision: nothing.
     """
-    del version
-    return {}
+    build = version.build
+    if build.precision in _UNCONVERTED:
+        return {}
+    options: dict[str, object] = {"precision": build.precision.value}
+    if not build.keep_io:
+        options["keepIO"] = False
+    if build.calibration is not None:
+        options["calibration"] = calibrated_on(build.calibration)
+    return options
+
+
+def calibrated_on(calibration: Calibration) -> object:
+    """Return what calibration data is known by: without a digest the file counts as at the first look."""
+    return "generated" if calibration.generated else calibration.sha256 or ["uri", calibration.uri]
 
 
 def content(model: InferenceModel, version: Version) -> str | None:
@@ -93,13 +192,13 @@ def content(model: InferenceModel, version: Version) -> str | None:
     sha256 = known_digest(model, version)
     if sha256 is None:
         return None
-    return names.content_digest(sha256=sha256, build=version.build.to_manifest())
+    return names.content_digest(sha256=sha256, build=version.build.to_meaning())
 
 
 def builds(
     model: InferenceModel,
+    site: Site,
     *,
-    repository_uid: str,
     store: Snapshot,
     outcomes: Outcomes,
     in_tree: Mapping[int, str],
@@ -110,30 +209,21 @@ def builds(
     signature came first.
     """
     found = [
-        _build(
-            model,
-            version,
-            repository_uid=repository_uid,
-            store=store,
-            outcomes=outcomes,
-        )
+        _build(model, version, site, store=store, outcomes=outcomes)
         for version in sorted(model.spec.versions, key=lambda version: version.number)
     ]
     return _with_one_signature(found, own(model, found, in_tree), store)
 
 
 def _build(
-    model: InferenceModel,
-    version: Version,
-    *,
-    repository_uid: str,
-    store: Snapshot,
-    outcomes: Outcomes,
+    model: InferenceModel, version: Version, site: Site, *, store: Snapshot, outcomes: Outcomes
 ) -> Build:
     number, meaning = version.number, content(model, version)
-    engine = needed_engine(model, version, repository_uid=repository_uid)
+    engine = needed_engine(model, version, site)
     if engine is None:
         outcome = outcomes.digests.get(number, Waiting("Resolving", "finding out the digest of the source"))
+        if meaning is not None:
+            outcome = Waiting("TargetUnknown", "which GPU its server has is not known yet")
         return Build(number=number, engine=None, content=None, outcome=outcome)
     reused = _reused(number, meaning, model.status.version(number))
     if reused is not None:
@@ -142,10 +232,18 @@ def _build(
     if entry is not None and entry.key == engine.key:
         done = Ready("Built", f"engine {engine.name} is in the store")
         return Build(number=number, engine=engine, content=meaning, outcome=done, signature=entry.signature)
-    outcome = outcomes.engines.get(engine.name, Waiting("Building", f"engine {engine.name} is being created"))
+    return Build(number=number, engine=engine, content=meaning, outcome=_so_far(engine, store, outcomes))
+
+
+def _so_far(engine: NeededEngine, store: Snapshot, outcomes: Outcomes) -> Outcome:
+    """Return how far an engine is that isn't in the store: the first of its lineage that isn't tells."""
+    missing = next((each for each in engine.lineage if each.name not in store.engines), engine)
+    outcome = outcomes.engines.get(
+        missing.name, Waiting("Building", f"engine {missing.name} is being created")
+    )
     if isinstance(outcome, Ready):  # the object says so, the store doesn't yet: our look at it is older
-        outcome = Waiting("Building", f"engine {engine.name} is about to appear in the store", after=2.0)
-    return Build(number=number, engine=engine, content=meaning, outcome=outcome)
+        return Waiting("Building", f"engine {missing.name} is about to appear in the store", after=2.0)
+    return outcome
 
 
 def _reused(number: int, meaning: str | None, remembered: VersionStatus | None) -> Stalled | None:
@@ -214,21 +312,23 @@ def judged_under(model: InferenceModel) -> str:
 
 
 def check_of(model: InferenceModel, number: int, engine: str) -> CheckStatus | None:
-    """Return the check that speaks for an engine, as long as what it was held against didn't change.
+    """Return the check of an engine, as long as what it was held against didn't change.
 
-    Engines of one version in several repositories have the same content: one check is for all. A
-    version that failed is tried again when the serving changes; one that passed is trusted then.
+    A version that failed is tried again when the serving changes; one that passed is trusted then.
     """
     entry = model.status.version(number)
-    check = entry.check if entry is not None else None
-    if entry is None or check is None or check.minimum_cosine != model.spec.check.minimum_cosine:
-        return None
-    if check.config is not None:
-        same = judged_under(model)
-        passed = check.reason == Reason.SUCCEEDED.value
-        if check.config != same and (not passed or check.config.split("-")[0] != same.split("-")[0]):
-            return None
-    return check if check.engine == engine or {check.engine, engine} <= {*entry.engines} else None
+    check = entry.check(engine) if entry is not None else None
+    return check if check is not None and _holds(model, check) else None
+
+
+def _holds(model: InferenceModel, check: CheckStatus) -> bool:
+    if check.minimum_cosine != model.spec.check.minimum_cosine:
+        return False
+    same = judged_under(model)
+    if check.config is None or check.config == same:
+        return True
+    passed = check.reason == Reason.SUCCEEDED.value
+    return passed and check.config.split("-")[0] == same.split("-")[0]
 
 
 def is_passed(model: InferenceModel, number: int, engine: str) -> bool:
@@ -238,8 +338,15 @@ def is_passed(model: InferenceModel, number: int, engine: str) -> bool:
 
 
 def failed_check(model: InferenceModel, number: int, engine: str) -> Stalled | None:
-    """Return why a version is left out: its answers were found wrong, or pods can't load it."""
-    check = check_of(model, number, engine)
-    if check is None or check.reason == Reason.SUCCEEDED.value:
+    """Return why a version is left out: its answers were found wrong, or pods can't load it.
+
+    One of its engines that failed on any server takes the version back on all of them.
+    """
+    entry = model.status.version(number)
+    if entry is None:
         return None
-    return Stalled(check.reason, check.message or "the answers differ from those of the source")
+    for check in entry.checks:
+        same_version = check.engine == engine or {check.engine, engine} <= {*entry.engines}
+        if same_version and check.reason != Reason.SUCCEEDED.value and _holds(model, check):
+            return Stalled(check.reason, check.message or "the answers differ from those of the source")
+    return None

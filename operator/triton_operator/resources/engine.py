@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from triton_operator.resources.common import Model, Resource, Status
-from triton_operator.resources.scalars import DnsLabel, Sha256, Timestamp
+from triton_operator.resources.scalars import COSINE_PATTERN, DnsLabel, DnsSubdomain, Sha256, Timestamp
 from triton_operator.resources.schema import (
     LIST_ATOMIC,
     LIST_SET,
@@ -16,7 +16,7 @@ from triton_operator.resources.schema import (
     ready_columns,
     rules,
 )
-from triton_operator.resources.version import SOURCE_URI_PATTERN, Backend
+from triton_operator.resources.version import SOURCE_URI_PATTERN, Backend, Build, Calibration, Precision
 
 _FIXED = "the operator writes Engines; to build something else change the InferenceModel"
 
@@ -33,8 +33,12 @@ class EngineSource(Model):
         min_length=1,
         max_length=1024,
         pattern=SOURCE_URI_PATTERN,
-        description="Where the source lies now; the only field of an Engine that may change. "
+        description="Where the source lies now; it may change, and secretName with it. "
         "Example: pvc://models/detector/1/model.onnx",
+    )
+    secret_name: DnsSubdomain | None = Field(
+        default=None,
+        description="Secret with which the source is read; it changes with the place. Example: s3-read",
     )
     sha256: Sha256 = Field(
         description="SHA-256 that the source must have, 64 hex digits.",
@@ -44,8 +48,65 @@ class EngineSource(Model):
     )
 
 
+class EngineBuild(Model):
+    """How the source's numbers are changed."""
+
+    precision: Precision = Field(
+        default=Precision.FP32,
+        description="Precision that is put into the model. Default: FP32. Example: FP16",
+    )
+    keep_io: bool = Field(
+        default=True,
+        alias="keepIO",
+        description="FP16: whether inputs and outputs stay as they are. Default: true.",
+    )
+    calibration: Calibration | None = Field(
+        default=None, description="INT8: the inputs from which the range of every number is learnt."
+    )
+
+
+class EngineTarget(Model):
+    """The hardware that a compiled engine is for."""
+
+    product: str = Field(
+        min_length=1, max_length=63, description="GPU product, MIG profile included. Example: NVIDIA-A10"
+    )
+    compute_capability: str = Field(
+        pattern=r"^[0-9]{1,2}\.[0-9]$", max_length=4, description="Compute capability. Example: '8.6'"
+    )
+    memory_mib: int = Field(
+        alias="memoryMiB",
+        ge=1,
+        le=2**31 - 1,
+        description="Memory of one GPU or MIG profile, in MiB. Example: 23028",
+    )
+
+
 class EngineSpec(Model):
     """What the engine is made from, and how."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "has(self.source) != has(self.from)",
+                f"an Engine is either prepared from a source or compiled from another Engine: {_FIXED}",
+            ),
+            Rule(
+                "has(self.from) == has(self.target) && has(self.from) == has(self.release) && "
+                "has(self.from) == has(self.compile)",
+                f"from, target, release and compile of an Engine belong together: {_FIXED}",
+            ),
+            *(
+                immutable(
+                    f"has(self.{name}) == has(oldSelf.{name}) && "
+                    f"(!has(self.{name}) || self.{name} == oldSelf.{name})",
+                    f"{name} of an Engine cannot change: {_FIXED}",
+                    field_path=f".{name}",
+                )
+                for name in ("build", "from", "target", "release", "compile")
+            ),
+        )
+    )
 
     key: Sha256 = Field(
         description="Digest of everything that decides the engine's bytes: source, build, backend, "
@@ -54,7 +115,8 @@ class EngineSpec(Model):
         json_schema_extra=rules(immutable("self == oldSelf", f"key of an Engine cannot change: {_FIXED}")),
     )
     backend: Backend = Field(
-        description="Triton backend that loads the engine. Values: ONNXRuntime.",
+        description="Triton backend that loads the engine: ONNXRuntime (a prepared engine, which others "
+        "may be compiled from) or TensorRT.",
         json_schema_extra=rules(
             immutable("self == oldSelf", f"backend of an Engine cannot change: {_FIXED}")
         ),
@@ -65,11 +127,41 @@ class EngineSpec(Model):
             immutable("self == oldSelf", f"repository of an Engine cannot change: {_FIXED}")
         ),
     )
-    source: EngineSource = Field(description="The model's file.")
+    source: EngineSource | None = Field(default=None, description="The model's file, of a prepared engine.")
+    origin: DnsSubdomain | None = Field(
+        default=None,
+        alias="from",
+        description="Engine of this namespace that a compiled one is made from. Example: "
+        "onnxruntime-5f1c0a9e2b7d4c11",
+    )
+    target: EngineTarget | None = Field(default=None, description="GPU that a compiled engine is for.")
+    release: str | None = Field(
+        default=None,
+        max_length=5,
+        description="Triton release that a compiled engine is for; it fixes the version of TensorRT. "
+        "Example: '26.07'",
+    )
+    compilation: Build | None = Field(
+        default=None,
+        alias="compile",
+        description="How it is compiled; as in the InferenceModel.",
+    )
+    build: EngineBuild | None = Field(
+        default=None,
+        description="How the source's numbers are changed. Default: not at all.",
+    )
+    minimum_cosine: str | None = Field(
+        default=None,
+        max_length=16,
+        pattern=COSINE_PATTERN,
+        description="Lowest cosine between the answers before and after, where build changes numbers: the "
+        "lowest check.minimumCosine of the models that use the engine. It may change. Example: '0.99'",
+    )
     prepare_version: int = Field(
-        ge=1,
+        default=0,
+        ge=0,
         le=2**31 - 1,
-        description="Version of the algorithm that prepares sources.",
+        description="Version of the algorithm that prepares sources; 0 of an engine that is compiled.",
         json_schema_extra=rules(
             immutable("self == oldSelf", f"prepareVersion of an Engine cannot change: {_FIXED}")
         ),
@@ -115,6 +207,9 @@ class EngineStatus(Status):
     )
     target: str | None = Field(
         default=None, max_length=128, description="Hardware that the engine is for. Example: cpu"
+    )
+    precision: str | None = Field(
+        default=None, max_length=8, description="Precision that it computes in. Example: FP16"
     )
     models: str | None = Field(
         default=None,
@@ -164,6 +259,7 @@ class Engine(Resource):
         columns=(
             Column("Models", ".status.models"),
             Column("Target", ".status.target"),
+            Column("Precision", ".status.precision"),
             Column("Size", ".status.size"),
             *ready_columns(),
         ),
@@ -173,3 +269,9 @@ class Engine(Resource):
     status: EngineStatus = Field(
         default_factory=EngineStatus, description="What the operator found; written by it alone."
     )
+
+    @property
+    def precision(self) -> Precision:
+        """Return the precision that the engine computes in."""
+        build = self.spec.compilation or self.spec.build
+        return build.precision if build is not None else Precision.FP32

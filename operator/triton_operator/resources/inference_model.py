@@ -43,11 +43,21 @@ CANDIDATE_SUFFIX = ".candidate"
 _NEW_MODEL = "create another InferenceModel and delete this one"
 
 
+_COMPILED_ALONE = ("profiles", "workspacePercent", "optimizationLevel", "portability")
+"""Options of builds that only TensorRT has."""
+
+
 class InferenceModelSpec(Model):
     """What to serve, where, and how."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
+            Rule(
+                "self.backend != 'ONNXRuntime' || "
+                "self.versions.all(v, v.build.precision in ['FP32', 'FP16', 'INT8'])",
+                "backend ONNXRuntime serves build.precision FP32, FP16 and INT8: choose one of them",
+                field_path=".versions",
+            ),
             immutable(
                 "has(self.modelName) == has(oldSelf.modelName) && "
                 "(!has(self.modelName) || self.modelName == oldSelf.modelName)",
@@ -69,6 +79,14 @@ class InferenceModelSpec(Model):
                 "serving.dynamicBatching.preferredBatchSizes has a size above build.maxBatchSize of a "
                 "version (default 16): leave it out, or add a version that is built for larger batches",
                 field_path=".serving",
+            ),
+            *(
+                Rule(
+                    f"self.backend == 'TensorRT' || !self.versions.exists(v, has(v.build.{option}))",
+                    f"build.{option} is for backend TensorRT: remove it",
+                    field_path=".versions",
+                )
+                for option in _COMPILED_ALONE
             ),
         )
     )

@@ -9,10 +9,13 @@ from triton_operator.resources.common import Model, Resource, Status
 from triton_operator.resources.pods import PULL_SECRETS_LIST, ImagePullSecrets, PodSettings
 from triton_operator.resources.scalars import (
     DURATION_PATTERN,
+    SIZE_PATTERN,
     DnsSubdomain,
     Duration,
     Quantity,
+    Size,
     parse_duration,
+    parse_size,
 )
 from triton_operator.resources.schema import (
     LIST_SET,
@@ -24,6 +27,9 @@ from triton_operator.resources.schema import (
     rules,
 )
 from triton_operator.resources.triton_server import NAME_MAX_LENGTH
+
+ALLOWED_HOST_PATTERN = r"^((\*\.)?[a-z0-9]([-a-z0-9._]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$"
+AllowedHost = Annotated[str, Field(pattern=ALLOWED_HOST_PATTERN, min_length=1, max_length=259)]
 
 _NEW_REPOSITORY = "create another ModelRepository and delete this one"
 
@@ -95,6 +101,38 @@ class ModelRepositorySpec(Model):
         "Set either this or claimName. It cannot change. Example: {size: 50Gi}",
         json_schema_extra=rules(immutable("self == oldSelf", f"storage cannot change: {_NEW_REPOSITORY}")),
     )
+    allowed_hosts: Annotated[tuple[AllowedHost, ...], Field(max_length=64)] = Field(
+        default=(),
+        description="Hosts that sources may come from: a name, *.<domain> for all names below it, or an "
+        "address, each with :<port> unless it is 443. Loopback, link-local and metadata addresses are "
+        "refused whatever the name. Default: none, sources come from claims alone. "
+        "Example: ['*.s3.eu-central-1.amazonaws.com', 'minio.storage.svc:9000']",
+        json_schema_extra=LIST_SET
+        | rules(
+            Rule(
+                f"self.all(host, host.matches(r'{ALLOWED_HOST_PATTERN}'))",
+                "allowedHosts holds names, *.<domain> or addresses, in lower case, each with :<port> unless "
+                "it is 443, such as minio.storage.svc:9000; no scheme and no path",
+            )
+        ),
+    )
+    allowed_secrets: Annotated[tuple[DnsSubdomain, ...], Field(max_length=64)] = Field(
+        default=(),
+        description="Secrets of this namespace that sources may name; the Jobs that read a source get the "
+        "one that it names. Default: none. Example: [s3-read]",
+        json_schema_extra=LIST_SET,
+    )
+    max_source_size: Size = Field(
+        default="64Gi",
+        description="Largest source, with all its files: a whole number with a unit. Default: 64Gi. "
+        "Example: 4Gi",
+        json_schema_extra=rules(
+            Rule(
+                f"self.matches('{SIZE_PATTERN}')",
+                "maxSourceSize must be a whole number with a unit, such as 64Gi or 500M",
+            )
+        ),
+    )
     engine_retention: Duration = Field(
         default="168h",
         description="How long an engine that no model uses is kept, in hours, minutes and seconds; going "
@@ -122,6 +160,11 @@ class ModelRepositorySpec(Model):
         "Example: [{name: registry-login}]",
         json_schema_extra=PULL_SECRETS_LIST,
     )
+
+    @property
+    def max_source_bytes(self) -> int:
+        """Return how large a source may be."""
+        return parse_size(self.max_source_size)
 
     @property
     def engine_retention_seconds(self) -> float:

@@ -9,12 +9,19 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Wi
 _DECIMAL = r"(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
 QUANTITY_PATTERN = rf"^\+?{_DECIMAL}(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?{_DECIMAL}))?$"
 DURATION_PATTERN = r"^([0-9]{1,9}(\.[0-9]{1,3})?(h|m|s))+$"
+SIZE_PATTERN = r"^[1-9][0-9]{0,9}([KMGT]i|[kMGT])$"
 DNS_LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
+NPZ_URI_PATTERN = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^/].*\.npz$"
+COSINE_PATTERN = r"^(0(\.[0-9]{1,12})?|1(\.0{1,12})?)$"
 PERCENT_PATTERN = r"^(100|[1-9]?[0-9])%$"
 INT_OR_PERCENT_MAX = 1000
 
+_UNIT_BYTES: dict[str, int] = {
+    **{unit: 1000**power for power, unit in enumerate("kMGT", start=1)},
+    **{f"{unit}i": 1024**power for power, unit in enumerate("KMGT", start=1)},
+}
 _UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 
@@ -31,6 +38,21 @@ def parse_duration(text: str) -> float:
         raise ValueError(f"{text!r} is not a duration: write hours, minutes, seconds, such as 168h or 1h30m")
     parts = re.findall(r"([0-9.]+)([hms])", text)
     return sum(float(count) * _UNIT_SECONDS[unit] for count, unit in parts)
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of a size.
+
+    Args:
+        text: a whole number with a unit, for example `64Gi` or `500M`.
+
+    Raises:
+        ValueError: the text is not such a size.
+    """
+    if not re.fullmatch(SIZE_PATTERN, text):
+        raise ValueError(f"{text!r} is not a size: write a whole number with a unit, such as 64Gi or 500M")
+    unit = text.lstrip("0123456789")
+    return int(text.removesuffix(unit)) * _UNIT_BYTES[unit]
 
 
 def _quantity_text(value: object) -> object:
@@ -90,6 +112,9 @@ IntOrPercent = Annotated[
 
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=32)]
 """A Go-style duration of hours, minutes and seconds; see `parse_duration`."""
+
+Size = Annotated[str, Field(pattern=SIZE_PATTERN, max_length=16)]
+"""Bytes as a whole number with a unit; see `parse_size`."""
 
 DnsLabel = Annotated[str, Field(pattern=DNS_LABEL_PATTERN, min_length=1, max_length=63)]
 DnsSubdomain = Annotated[str, Field(pattern=DNS_SUBDOMAIN_PATTERN, min_length=1, max_length=253)]

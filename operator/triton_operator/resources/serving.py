@@ -7,11 +7,17 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from triton_operator.resources.common import Model
-from triton_operator.resources.scalars import SHA256_PATTERN, Sha256
+from triton_operator.resources.scalars import (
+    COSINE_PATTERN,
+    NPZ_URI_PATTERN,
+    SHA256_PATTERN,
+    DnsSubdomain,
+    Sha256,
+)
 from triton_operator.resources.schema import LIST_ATOMIC, LIST_SET, Rule, rules
+from triton_operator.resources.version import SECRET_FOR_REMOTE
 
 RESERVED_PARAMETERS = "triton-operator.io/"
-SAMPLES_URI_PATTERN = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^/].*\.npz$"
 
 Label = Annotated[
     str,
@@ -146,25 +152,33 @@ class Serving(Model):
 class Samples(Model):
     """Inputs of the user's own, with which versions are checked."""
 
+    model_config = ConfigDict(json_schema_extra=rules(SECRET_FOR_REMOTE))
+
     uri: str = Field(
         min_length=1,
         max_length=1024,
-        pattern=SAMPLES_URI_PATTERN,
+        pattern=NPZ_URI_PATTERN,
         description="An .npz file of NumPy with one array for each input of the model: with a batch, any "
         "number of rows, which are asked one by one; without, one sample, or several under keys "
         "<number>/<input>. pvc://<claim>/<path>.npz, a PersistentVolumeClaim of this namespace and a path "
-        "inside it. Example: pvc://models/detector/samples.npz",
+        "inside it; or s3://, gs://, az:// or https://, as in source.uri. Example: pvc://models/detector/samples.npz",
         json_schema_extra=rules(
             Rule(
-                f"self.matches(r'{SAMPLES_URI_PATTERN}')",
+                f"self.matches(r'{NPZ_URI_PATTERN}')",
                 "check.samples.uri must be pvc://<claim>/<path>.npz, a PersistentVolumeClaim of this "
-                "namespace and the path of an .npz file inside it",
+                "namespace and the path of an .npz file inside it, or an .npz file behind s3://, gs://, "
+                "az:// or https://",
             ),
             Rule(
                 "!self.contains('/../')",
                 "check.samples.uri must not contain '..': write the path from the top of the volume",
             ),
         ),
+    )
+    secret_name: DnsSubdomain | None = Field(
+        default=None,
+        description="Secret of this namespace with the keys to the file; spec.allowedSecrets of the "
+        "ModelRepository must name it. Default: none. Example: s3-read",
     )
     sha256: Sha256 | None = Field(
         default=None,
@@ -186,13 +200,14 @@ class Check(Model):
         default="0.99",
         min_length=1,
         max_length=16,
-        pattern=r"^(0(\.[0-9]{1,12})?|1(\.0{1,12})?)$",
+        pattern=COSINE_PATTERN,
         description="Lowest cosine between Triton's answers and those of the source itself on the same "
         "inputs, "
-        "as a decimal string from 0 to 1. A version below it is taken back. Default: '0.99'.",
+        "as a decimal string from 0 to 1. A version below it is taken back; one whose precision is put into "
+        "it isn't even built. Default: '0.99'.",
         json_schema_extra=rules(
             Rule(
-                r"self.matches(r'^(0(\.[0-9]{1,12})?|1(\.0{1,12})?)$')",
+                f"self.matches(r'{COSINE_PATTERN}')",
                 "check.minimumCosine must be a decimal from 0 to 1 in quotes, such as '0.99'",
             )
         ),

@@ -6,7 +6,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
+from engine_builder.contract import Target
 from triton_operator.resources.common import Model, Resource, Status
+from triton_operator.resources.gpu import Builds, Gpu, TargetStatus
 from triton_operator.resources.lifecycle import Disruption, Loads, Shutdown, Update
 from triton_operator.resources.pods import (
     PULL_SECRETS_LIST,
@@ -71,6 +73,9 @@ _ARGS_RULE = (
     f"![{', '.join(repr(flag) for flag in OWNED_FLAGS)}].exists(flag, flag.startsWith(self.split('=')[0]))"
 )
 
+COMPILER_IMAGE = "nvcr.io/nvidia/tensorrt:{release}-py3"
+"""Image that has the same TensorRT as Triton's image of the release."""
+
 _TAG_RELEASE = re.compile(r":([0-9]{2}\.[0-9]{2})(?:-[\w.-]+)?(?:@sha256:[0-9a-f]+)?$")
 
 
@@ -100,8 +105,30 @@ class ServiceSettings(Model):
     )
 
 
+def _gpu_counted_once(part: str) -> Rule:
+    """Return the rule that only gpu.count says how many GPUs a pod has."""
+    return Rule(
+        f"!has(self.gpu) || !has(self.resources) || !has(self.resources.{part}) || "
+        f"!(self.gpu.resource in self.resources.{part})",
+        f"resources.{part} names gpu.resource: remove it there, gpu.count says how many GPUs a pod has",
+        field_path=f".resources.{part}",
+    )
+
+
 class TritonServerSpec(PodSettings):
     """Which Triton runs, how often and where."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            _gpu_counted_once("limits"),
+            _gpu_counted_once("requests"),
+            Rule(
+                "has(self.gpu) || !has(self.builds)",
+                "builds is for servers with GPUs: remove it, or set gpu ({} for one nvidia.com/gpu)",
+                field_path=".builds",
+            ),
+        )
+    )
 
     repository: DnsLabel = Field(
         default="default",
@@ -133,6 +160,22 @@ class TritonServerSpec(PodSettings):
                 "release must be year and month of a Triton release in quotes, such as '26.07'",
             )
         ),
+    )
+    compiler_image: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=512,
+        pattern=r"^\S+$",
+        description="Image in which engines are compiled; its TensorRT must be that of image. Default: "
+        "nvcr.io/nvidia/tensorrt:<release>-py3. Example: registry.example/tensorrt:26.07-py3",
+    )
+    gpu: Gpu | None = Field(
+        default=None,
+        description="GPUs of each pod. All pods of a server run on one product, its target; another "
+        "product is another TritonServer. Default: none, a server on CPUs. Example: {product: NVIDIA-A10}",
+    )
+    builds: Builds | None = Field(
+        default=None, description="How engines are compiled on the server's GPUs. Default: one at a time."
     )
     replicas: int = Field(
         default=1,
@@ -194,10 +237,10 @@ class TritonServerSpec(PodSettings):
         description="The Service in front of the pods: HTTP on 8000, gRPC on 8001, metrics on 8002.",
     )
     allowed_backends: Annotated[tuple[Backend, ...], Field(min_length=1, max_length=16)] = Field(
-        default=(Backend.ONNX_RUNTIME,),
+        default=(Backend.ONNX_RUNTIME, Backend.TENSORRT),
         description="Backends whose models may run here; models of others are refused with "
         "BackendNotAllowed. "
-        "Default: [ONNXRuntime].",
+        "Default: [ONNXRuntime, TensorRT].",
         json_schema_extra=LIST_SET,
     )
     loads: Loads = Field(default_factory=Loads, description="How models are loaded on running pods.")
@@ -231,6 +274,11 @@ class TritonServerStatus(Status):
     )
     release: str | None = Field(
         default=None, max_length=5, description="Triton release that is served. Example: 26.07"
+    )
+    target: TargetStatus | None = Field(
+        default=None,
+        description="Hardware that the server is for. Once known it is kept, whatever becomes of the labels "
+        "of nodes, until spec.gpu says otherwise.",
     )
     revision: str | None = Field(
         default=None,
@@ -278,6 +326,7 @@ class TritonServer(Resource):
         columns=(
             Column("Repository", ".spec.repository"),
             Column("Release", ".status.release"),
+            Column("Target", ".status.target.product"),
             Column("Pods", ".status.pods"),
             Column("Models", ".status.models", type="integer"),
             *ready_columns(),
@@ -297,6 +346,18 @@ class TritonServer(Resource):
             return self.spec.release
         found = _TAG_RELEASE.search(self.spec.image)
         return found.group(1) if found else None
+
+    @property
+    def target(self) -> Target | None:
+        """Return the GPU that engines are compiled for, or None on a CPU server or while it isn't known."""
+        return self.status.target.target if self.status.target is not None else None
+
+    @property
+    def compiler_image(self) -> str | None:
+        """Return the image in which engines are compiled, or None while the release isn't known."""
+        if self.spec.compiler_image is not None:
+            return self.spec.compiler_image
+        return COMPILER_IMAGE.format(release=self.release) if self.release is not None else None
 
     @property
     def service_name(self) -> str:

@@ -1,22 +1,54 @@
 """A version of a model: source and build in the spec, progress in the status."""
 
+import dataclasses
 import enum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
+from engine_builder import contract
+from engine_builder.contract import CompileOptions
 from triton_operator.resources.common import Model
-from triton_operator.resources.scalars import SHA256_PATTERN, Sha256, Timestamp
-from triton_operator.resources.schema import LIST_SET, Rule, immutable, rules
+from triton_operator.resources.profiles import Portability, Profile
+from triton_operator.resources.scalars import (
+    NPZ_URI_PATTERN,
+    SHA256_PATTERN,
+    DnsSubdomain,
+    Sha256,
+    Timestamp,
+)
+from triton_operator.resources.schema import LIST_ATOMIC, LIST_SET, Rule, immutable, list_map, rules
 
-SOURCE_URI_PATTERN = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^/].*$"
+_PLACES = (
+    r"pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^/]",
+    r"(s3|gs|az)://[a-z0-9][-a-z0-9._]*/[^/]",
+    r"https://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?/[^/]",
+)
+_ARTEFACT = (
+    r"oci://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?/[a-z0-9][-a-z0-9._/]*"
+    r"(:[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})"
+)
+SOURCE_URI_PATTERN = rf"^(({'|'.join(_PLACES)}).*|{_ARTEFACT})$"
+SAMPLES_URI_PATTERN = rf"^({'|'.join(_PLACES)}).*\.npz(\?.*)?$"
+SOURCE_URI_FORMS = (
+    "pvc://<claim>/<path>, s3://<bucket>/<key>, gs://<bucket>/<object>, az://<container>/<blob>, "
+    "https://<host>/<path> or oci://<registry>/<repository>:<tag>"
+)
 _NEW_NUMBER = "a version number always means the same content; add a new version number instead"
+
+
+SECRET_FOR_REMOTE = Rule(
+    "!has(self.secretName) || !self.uri.startsWith('pvc://')",
+    "secretName is for sources from elsewhere: a claim needs none",
+    field_path=".secretName",
+)
 
 
 class Backend(enum.StrEnum):
     """Triton backend that serves a model."""
 
     ONNX_RUNTIME = "ONNXRuntime"
+    TENSORRT = "TensorRT"
 
 
 class VersionState(enum.StrEnum):
@@ -35,26 +67,35 @@ class VersionState(enum.StrEnum):
 class Source(Model):
     """Where the model comes from."""
 
+    model_config = ConfigDict(json_schema_extra=rules(SECRET_FOR_REMOTE))
+
     uri: str = Field(
         min_length=1,
         max_length=1024,
         pattern=SOURCE_URI_PATTERN,
         description="The ONNX file, or a directory that holds exactly one .onnx file (or a model.onnx) "
-        "with its "
-        "external data: pvc://<claim>/<path>, a PersistentVolumeClaim of this namespace and a path "
-        "inside it. Once applied it may change only if sha256 is set. Example: "
-        "pvc://models/detector/1/model.onnx",
+        "with its external data. pvc://<claim>/<path> is a PersistentVolumeClaim of this namespace and a "
+        "path inside it. The others come from elsewhere, from hosts that spec.allowedHosts of the "
+        "ModelRepository names: s3://<bucket>/<key> (also of compatible stores), gs://<bucket>/<object>, "
+        "az://<container>/<blob>, https://<host>/<path> (a file), oci://<registry>/<repository>:<tag> (an "
+        "artefact with the files as layers, or in a tar). Once applied it may change only if sha256 is "
+        "set. Example: pvc://models/detector/1/model.onnx",
         json_schema_extra=rules(
             Rule(
                 f"self.matches(r'{SOURCE_URI_PATTERN}')",
-                "source.uri must be pvc://<claim>/<path>, a PersistentVolumeClaim of this namespace and a "
-                "path inside it",
+                f"source.uri must be {SOURCE_URI_FORMS}",
             ),
             Rule(
                 "!self.contains('/../') && !self.endsWith('/..')",
-                "source.uri must not contain '..': write the path from the top of the volume",
+                "source.uri must not contain '..': write the path from the top of the volume or bucket",
             ),
         ),
+    )
+    secret_name: DnsSubdomain | None = Field(
+        default=None,
+        description="Secret of this namespace with the keys to the source; spec.allowedSecrets of the "
+        "ModelRepository must name it. Only the Jobs that read the source get it. It may change at any time. "
+        "Default: none, the source is read by nobody in particular. Example: s3-read",
     )
     sha256: Sha256 | None = Field(
         default=None,
@@ -70,8 +111,95 @@ class Source(Model):
     )
 
 
+_UNSAID = {"workspacePercent": 70, "optimizationLevel": 3, "portability": "Exact"}
+"""What options are that a spec leaves out."""
+
+
+class Precision(enum.StrEnum):
+    """Precision of the numbers that a model computes with."""
+
+    FP32 = "FP32"
+    TF32 = "TF32"
+    FP16 = "FP16"
+    BF16 = "BF16"
+    INT8 = "INT8"
+    FP8 = "FP8"
+
+
+class Calibration(Model):
+    """What INT8 is calibrated on: real inputs, or made-up ones."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "has(self.uri) != (has(self.generated) && self.generated)",
+                "build.calibration needs either uri, an .npz file of real inputs, or generated: true, which "
+                "calibrates on made-up numbers",
+            ),
+            Rule(
+                "!has(self.sha256) || has(self.uri)",
+                "build.calibration.sha256 is the digest of the file at uri: set uri as well",
+                field_path=".sha256",
+            ),
+        )
+    )
+
+    uri: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1024,
+        pattern=NPZ_URI_PATTERN,
+        description="An .npz file of NumPy with one array for each input of the model, of inputs like those "
+        "of real requests, 1024 samples at most: with a batch, any number of rows; without, one sample, or "
+        "several under keys <number>/<input>. pvc://<claim>/<path>.npz, a PersistentVolumeClaim of this "
+        "namespace and a path inside it. Default: none. Example: pvc://models/detector/calibration.npz",
+        json_schema_extra=rules(
+            Rule(
+                f"self.matches(r'{NPZ_URI_PATTERN}')",
+                "build.calibration.uri must be pvc://<claim>/<path>.npz, a PersistentVolumeClaim of this "
+                "namespace and the path of an .npz file inside it",
+            ),
+            Rule(
+                "!self.contains('/../')",
+                "build.calibration.uri must not contain '..': write the path from the top of the volume",
+            ),
+        ),
+    )
+    sha256: Sha256 | None = Field(
+        default=None,
+        description="SHA-256 of the file, 64 lower-case hex digits. A file with another digest is refused. "
+        "Default: the file counts as it is at the first look.",
+        json_schema_extra=rules(
+            Rule(
+                f"self.matches('{SHA256_PATTERN}')",
+                "build.calibration.sha256 must be 64 lower-case hex digits, as `sha256sum` prints them",
+            )
+        ),
+    )
+    generated: bool = Field(
+        default=False,
+        description="Calibrate on made-up numbers instead of a file. Answers to real requests may be much "
+        "worse than those that are compared then: good for trying out, not for production. Default: false.",
+    )
+
+
 class Build(Model):
     """How the engine of a version is made."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "!has(self.calibration) || (has(self.precision) && self.precision == 'INT8')",
+                "build.calibration is for precision INT8 alone: leave it out, or set precision INT8",
+                field_path=".calibration",
+            ),
+            Rule(
+                "!has(self.keepIO) || self.keepIO || (has(self.precision) && self.precision == 'FP16')",
+                "build.keepIO false is for precision FP16 alone: leave it out, or set precision FP16",
+                field_path=".keepIO",
+            ),
+        )
+    )
 
     max_batch_size: int = Field(
         default=16,
@@ -79,6 +207,75 @@ class Build(Model):
         le=65536,
         description="Largest batch that the engine must answer, in samples. Default: 16.",
     )
+    precision: Precision = Field(
+        default=Precision.FP32,
+        description="Precision that the engine computes in. FP32 and TF32 leave the model as it is. FP16 and "
+        "INT8 are put into it, and its answers are compared with the source's (check.minimumCosine). BF16 "
+        "and FP8 must be in the model already. ONNXRuntime serves FP32, FP16 and INT8. Values: FP32, TF32, "
+        "FP16, BF16, INT8, FP8. Default: FP32.",
+    )
+    keep_io: bool = Field(
+        default=True,
+        alias="keepIO",
+        description="FP16: whether inputs and outputs stay as they are, so that clients notice nothing. With "
+        "false they become FP16, which is another signature. Default: true.",
+    )
+    calibration: Calibration | None = Field(
+        default=None,
+        description="INT8: the inputs from which the range of every number is learnt; needed unless the "
+        "model brings Q/DQ itself. Default: none. Example: {uri: pvc://models/detector/calibration.npz}",
+    )
+
+    profiles: Annotated[tuple[Profile, ...], Field(min_length=1, max_length=8)] | None = Field(
+        default=None,
+        description="Shapes that a TensorRT engine takes; Triton uses the first profile. Default: one for "
+        "batches of 1 to maxBatchSize, if nothing but the batch is free.",
+        json_schema_extra=LIST_ATOMIC,
+    )
+    workspace_percent: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="Most memory that TensorRT may use while it compiles, in percent of the GPU's. "
+        "Default: 70.",
+    )
+    optimization_level: int | None = Field(
+        default=None,
+        ge=0,
+        le=5,
+        description="How long TensorRT looks for a faster engine, 0 (shortest) to 5. Default: 3.",
+    )
+    portability: Portability | None = Field(
+        default=None,
+        description="GPUs on which the TensorRT engine runs: Exact (the target), SameComputeCapability or "
+        "AmperePlus (8.0 and later); the last two are slower. Default: Exact.",
+    )
+
+    @property
+    def compile_options(self) -> CompileOptions:
+        """Return how an engine is compiled; a prepared ONNX is the same for all of it."""
+        usual = CompileOptions(max_batch_size=self.max_batch_size)
+        level, percent = self.optimization_level, self.workspace_percent
+        return dataclasses.replace(
+            usual,
+            profiles=tuple(profile.to_contract() for profile in self.profiles or ()),
+            workspace_percent=usual.workspace_percent if percent is None else percent,
+            optimization_level=usual.optimization_level if level is None else level,
+            portability=usual.portability
+            if self.portability is None
+            else contract.Portability(self.portability.value),
+            precision=self.precision.value,
+        )
+
+    def to_meaning(self) -> dict[str, Any]:
+        """Return what a version number stands for, besides its source.
+
+        What has its default is left out, but for the batch size, so that a field that is new changes
+        the meaning of no version that is there already.
+        """
+        said = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        own = {name: value for name, value in said.items() if _UNSAID.get(name) != value}
+        return {"maxBatchSize": self.max_batch_size} | own
 
 
 class Version(Model):
@@ -117,14 +314,16 @@ class Version(Model):
     build: Build = Field(
         default_factory=Build,
         description="How the engine is made. It cannot change: add a new number instead. Default: "
-        "maxBatchSize 16.",
+        "maxBatchSize 16, precision FP32.",
     )
 
 
 class CheckStatus(Model):
     """What the check of a version's answers found."""
 
-    engine: str = Field(max_length=253, description="Engine that was checked.")
+    engine: str = Field(
+        max_length=253, description="Engine that was checked. Example: onnxruntime-5f1c0a9e2b7d4c11"
+    )
     minimum_cosine: str = Field(
         max_length=16, description="The limit that held then: check.minimumCosine of the spec."
     )
@@ -176,10 +375,10 @@ class VersionStatus(Model):
         description="Digest of source and build: what this number means, once it was built. Using the number "
         "for anything else is VersionReused.",
     )
-    engines: Annotated[tuple[Annotated[str, Field(max_length=253)], ...], Field(max_length=16)] = Field(
+    engines: Annotated[tuple[Annotated[str, Field(max_length=253)], ...], Field(max_length=64)] = Field(
         default=(),
-        description="Engines that serve the version, one for each repository. Example: "
-        "[onnxruntime-5f1c0a9e2b7d4c11]",
+        description="Engines that the version is served from: for each repository the prepared one, for each "
+        "GPU what is compiled from it. Example: [onnxruntime-5f1c0a9e2b7d4c11]",
         json_schema_extra=LIST_SET,
     )
     pods: str | None = Field(
@@ -199,6 +398,12 @@ class VersionStatus(Model):
     message: str | None = Field(
         default=None, max_length=4096, description="What happened and what to do next, for people."
     )
-    check: CheckStatus | None = Field(
-        default=None, description="What the check of its answers found, once it ran."
+    checks: Annotated[tuple[CheckStatus, ...], Field(max_length=64)] = Field(
+        default=(),
+        description="What the checks of its answers found, one for each engine that was checked.",
+        json_schema_extra=list_map("engine"),
     )
+
+    def check(self, engine: str) -> CheckStatus | None:
+        """Return the latest check of an engine."""
+        return next((check for check in self.checks if check.engine == engine), None)

@@ -61,6 +61,15 @@ GOOD = [
     changed(a_model(), "spec.suspend", value=True),
     changed(a_model(), "spec.check.samples", {"uri": "pvc://models/text/samples.npz", "sha256": SHA}),
     changed(a_model(), "spec.check.samples", {"uri": "pvc://models/a..b/samples.npz"}),
+    *(
+        changed(a_model(), "spec.versions.1.build", build)
+        for build in (
+            {"precision": "FP16", "keepIO": False},
+            {"precision": "INT8"},
+            {"precision": "INT8", "calibration": {"generated": True}},
+            {"precision": "INT8", "calibration": {"uri": "pvc://models/text/calibration.npz", "sha256": SHA}},
+        )
+    ),
     *(changed(a_model(), "spec.check.minimumCosine", cosine) for cosine in ("0", "1", "1.0", "0.999999")),
     a_server(),
     changed(a_server(), "metadata.name", "s" * 50),
@@ -69,6 +78,31 @@ GOOD = [
     changed(a_server(), "spec.args", ["--grpc-max-connection-age-grace=1", "--infer-response"]),
     changed(a_server(), "spec.resources", {"limits": {"cpu": 4, "nvidia.com/gpu": "1"}}),
     changed(a_server(), "spec.tolerations", [{"key": "nvidia.com/gpu", "operator": "Exists"}, {}]),
+    *(
+        changed(a_server(), "spec.gpu", gpu)
+        for gpu in (
+            {},
+            {"resource": "nvidia.com/mig-1g.10gb", "count": 2},
+            {"product": "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb", "computeCapability": "8.0", "memoryMiB": 9728},
+            {"product": "", "computeCapability": "", "memoryMiB": 0},
+            {"computeCapability": "12.0"},
+        )
+    ),
+    changed(changed(a_server(), "spec.gpu", {}), "spec.resources", {"limits": {"cpu": 4}}),
+    changed(
+        changed(a_server(), "spec.gpu", {}),
+        "spec.builds",
+        {
+            "maxConcurrent": 2,
+            "whenNoFreeGPU": "BorrowReplica",
+            "resources": {"limits": {"memory": "16Gi"}},
+            "priorityClassName": "low",
+            "queueName": "gpu-builds",
+            "timeoutSeconds": 60,
+            "tolerations": [{"operator": "Exists"}],
+        },
+    ),
+    changed(a_server(), "spec.compilerImage", "registry.example/tensorrt@sha256:" + SHA),
     changed(a_server(), "spec.replicas", 0),
     changed(a_server(), "spec.loads", {"maxConcurrent": 1000, "timeoutSeconds": 86400}),
     changed(a_server(), "spec.shutdown", {"leaveSeconds": 0, "exitTimeoutSeconds": 1}),
@@ -85,6 +119,23 @@ GOOD = [
     *(changed(a_server(), "spec.disruption.maxUnavailable", most) for most in (0, 1000, "0%", "50%")),
     a_repository(),
     a_repository_with_storage(),
+    *(
+        changed(a_model(), "spec.versions.0.source", {"uri": uri, "secretName": "read"})
+        for uri in (
+            "s3://models/det 1/model.onnx",
+            "gs://models/det/1",
+            "az://models/det/1/model.onnx",
+            "https://models.example:8443/det/1.onnx?X-Amz-Signature=0",
+            "oci://registry.example:5000/models/det:1.0",
+            f"oci://registry.example/models/det@sha256:{SHA}",
+        )
+    ),
+    changed(
+        a_model(), "spec.check.samples", {"uri": "https://models.example/s.npz?sig=0", "secretName": "read"}
+    ),
+    changed(a_repository(), "spec.allowedHosts", ["*.example", "minio.storage.svc:9000", "[fd00::7]:443"]),
+    changed(a_repository(), "spec.allowedSecrets", ["s3-read"]),
+    *(changed(a_repository(), "spec.maxSourceSize", size) for size in ("4Gi", "500M")),
     *(changed(a_repository(), "spec.engineRetention", text) for text in ("0s", "1h30m", "0.5h")),
     an_engine(),
 ]
@@ -95,6 +146,7 @@ ALLOWED_CHANGES = [
     (a_model(), "spec.versions", [a_model()["spec"]["versions"][1]]),
     (a_model(), "spec.versions", [*reversed(a_model()["spec"]["versions"])]),
     (a_model(), "spec.versions.0.build", {"maxBatchSize": 16}),
+    (a_model(), "spec.versions.0.build", {"precision": "FP32", "keepIO": True}),
     (a_model(), "spec.servers", ["l4"]),
     (a_model(), "spec.serving", {"maxBatchSize": 4}),
     (a_model(), "spec.suspend", True),
@@ -102,10 +154,14 @@ ALLOWED_CHANGES = [
     (a_named_model(), "spec.check.minimumCosine", "0.9"),
     (a_server(), "spec.image", "registry.example/tritonserver:26.08-py3"),
     (a_server(), "spec.replicas", 3),
+    (a_server(), "spec.gpu", {"product": "NVIDIA-L4"}),
     (a_server(), "spec.shutdown", {"leaveSeconds": 60}),
     (a_repository(), "spec.engineRetention", "30m"),
     (a_repository_with_storage(), "spec.keeper", {"nodeSelector": {"disk": "ssd"}}),
     (an_engine(), "spec.source.uri", "pvc://elsewhere/1.onnx"),
+    (an_engine(), "spec.minimumCosine", "0.9"),
+    (an_engine(), "spec.source.secretName", "rotated"),
+    (a_repository(), "spec.allowedHosts", ["models.example"]),
 ]
 
 
@@ -185,7 +241,8 @@ def test_defaults_are_filled_in(api_server: ApiServer, namespace: str) -> None:
     repository = _stored(api_server, namespace, a_repository_with_storage())
 
     assert model["spec"]["servers"] == ["default"]
-    assert model["spec"]["versions"][0]["build"] == {"maxBatchSize": 16}
+    defaults = {"maxBatchSize": 16, "precision": "FP32", "keepIO": True}
+    assert model["spec"]["versions"][0]["build"] == defaults
     assert model["spec"]["check"] == {"minimumCosine": "0.99"}
     assert model["spec"]["serving"] == {"warmup": False}
     assert model["spec"]["suspend"] is False
@@ -193,14 +250,25 @@ def test_defaults_are_filled_in(api_server: ApiServer, namespace: str) -> None:
     assert server["spec"]["replicas"] == 1
     assert server["spec"]["shmSize"] == "64Mi"
     assert server["spec"]["service"] == {"type": "ClusterIP"}
-    assert server["spec"]["allowedBackends"] == ["ONNXRuntime"]
+    assert server["spec"]["allowedBackends"] == ["ONNXRuntime", "TensorRT"]
     assert server["spec"]["loads"] == {"maxConcurrent": 8, "timeoutSeconds": 600}
     assert server["spec"]["update"] == {"maxSurge": 1, "maxUnavailable": 0}
     assert server["spec"]["disruption"] == {"maxUnavailable": 1}
     assert server["spec"]["shutdown"] == {"leaveSeconds": 15, "exitTimeoutSeconds": 10}
+    assert not {"gpu", "builds", "compilerImage"} & server["spec"].keys()
     assert repository["spec"]["engineRetention"] == "168h"
     assert repository["spec"]["prepare"] == {"timeoutSeconds": 3600}
     assert repository["spec"]["storage"]["accessModes"] == ["ReadWriteMany"]
+
+
+def test_defaults_of_gpus_are_filled_in(api_server: ApiServer, namespace: str) -> None:
+    with_gpu = changed(changed(a_server(), "spec.gpu", {}), "spec.builds", {})
+
+    spec = _stored(api_server, namespace, with_gpu)["spec"]
+
+    unsaid = {"product": "", "computeCapability": "", "memoryMiB": 0}
+    assert spec["gpu"] == {"resource": "nvidia.com/gpu", "count": 1, **unsaid}
+    assert spec["builds"] == {"maxConcurrent": 1, "whenNoFreeGPU": "Wait", "timeoutSeconds": 3600}
 
 
 def test_objects_that_nobody_looked_at_yet_are_not_taken_for_ready(
@@ -213,7 +281,7 @@ def test_objects_that_nobody_looked_at_yet_are_not_taken_for_ready(
 def test_stored_objects_are_read_and_written_back_unchanged(api_server: ApiServer, namespace: str) -> None:
     for kind, manifest in (
         (InferenceModel, a_named_model()),
-        (TritonServer, a_server()),
+        (TritonServer, changed(changed(a_server(), "spec.gpu", {}), "spec.builds", {})),
         (ModelRepository, a_repository_with_storage()),
         (Engine, an_engine()),
     ):
@@ -245,13 +313,17 @@ def test_kubectl_get_shows_models(api_server: ApiServer, namespace: str) -> None
 
 
 def test_kubectl_get_shows_servers(api_server: ApiServer, namespace: str) -> None:
+    target = {"product": "NVIDIA-A10", "computeCapability": "8.6", "memoryMiB": 23028}
+    target |= {"resource": "nvidia.com/gpu"}
     status = {"release": "26.07", "pods": "2/2", "models": 3, "conditions": [READY], "observedGeneration": 1}
+    status |= {"target": target}
     _with_status(api_server, namespace, a_server(), status)
 
     header, row = _table(api_server, namespace, "tserver")
 
-    assert header == ["NAME", "REPOSITORY", "RELEASE", "PODS", "MODELS", "READY", "REASON", "AGE"]
-    assert row[:-1] == ["a10", "default", "26.07", "2/2", "3", "True", "Served"]
+    columns = ["REPOSITORY", "RELEASE", "TARGET", "PODS", "MODELS", "READY", "REASON", "AGE"]
+    assert header == ["NAME", *columns]
+    assert row[:-1] == ["a10", "default", "26.07", "NVIDIA-A10", "2/2", "3", "True", "Served"]
 
 
 def test_kubectl_get_shows_repositories(api_server: ApiServer, namespace: str) -> None:
@@ -270,6 +342,7 @@ def test_kubectl_get_shows_engines(api_server: ApiServer, namespace: str) -> Non
         "models": "text/1,text/2",
         "usedBy": ["text/1", "text/2"],
         "target": "cpu",
+        "precision": "FP32",
         "size": "97.8Mi",
         "sizeBytes": 102_500_000,
         "attempt": 1,
@@ -281,8 +354,8 @@ def test_kubectl_get_shows_engines(api_server: ApiServer, namespace: str) -> Non
 
     header, row = _table(api_server, namespace, "tengine")
 
-    assert header == ["NAME", "MODELS", "TARGET", "SIZE", "READY", "REASON", "AGE"]
-    assert row[:-1] == [f"onnxruntime-{KEY[:16]}", "text/1,text/2", "cpu", "97.8Mi", "True", "Served"]
+    assert header == ["NAME", "MODELS", "TARGET", "PRECISION", "SIZE", "READY", "REASON", "AGE"]
+    assert row[:-1] == [f"onnxruntime-{KEY[:16]}", "text/1,text/2", "cpu", "FP32", "97.8Mi", "True", "Served"]
 
 
 def test_history_and_verdicts_of_a_model_are_kept(api_server: ApiServer, namespace: str) -> None:
@@ -297,7 +370,7 @@ def test_history_and_verdicts_of_a_model_are_kept(api_server: ApiServer, namespa
     }
     versions = [
         {"number": 1, "state": "Promoted", "servedSince": time},
-        {"number": 2, "state": "Candidate", "check": check},
+        {"number": 2, "state": "Candidate", "checks": [check]},
     ]
     whole = {"time": time, "reason": "Suspended", "message": "left as it is"}
     status = {"observedGeneration": 1, "versions": versions, "history": [entry, whole]}
@@ -363,9 +436,10 @@ def test_kubectl_scale_sets_replicas(api_server: ApiServer, namespace: str) -> N
             "tmodel.spec.versions",
             ("number <integer> -required-", "source <Object> -required-", "add a new number"),
         ),
+        ("tserver.spec.gpu", ("computeCapability <string>", "Example: nvidia.com/mig-1g.10gb")),
         ("tserver.spec.args", ("FIELD: args <[]string>", "Example: ['--log-verbose=1']")),
         ("trepo.spec.engineRetention", ("Default: 168h (a week)",)),
-        ("tengine.spec.source", ("uri <string> -required-", "the only field of an Engine that may")),
+        ("tengine.spec.source", ("uri <string> -required-", "lies now; it may change")),
     ],
 )
 def test_kubectl_explain_reads_well(api_server: ApiServer, *, path: str, expected: tuple[str, ...]) -> None:
@@ -381,9 +455,27 @@ def test_kubectl_explain_recursive_lists_the_fields_of_a_version(api_server: Api
 
     assert shown.stdout.partition("FIELDS:\n")[2] == (
         "  build\t<Object>\n"
+        "    calibration\t<Object>\n"
+        "      generated\t<boolean>\n"
+        "      sha256\t<string>\n"
+        "      uri\t<string>\n"
+        "    keepIO\t<boolean>\n"
         "    maxBatchSize\t<integer>\n"
+        "    optimizationLevel\t<integer>\n"
+        "    portability\t<string>\n"
+        "    enum: Exact, SameComputeCapability, AmperePlus\n"
+        "    precision\t<string>\n"
+        "    enum: FP32, TF32, FP16, BF16, ....\n"
+        "    profiles\t<[]Object>\n"
+        "      inputs\t<[]Object> -required-\n"
+        "        max\t<[]integer> -required-\n"
+        "        min\t<[]integer> -required-\n"
+        "        name\t<string> -required-\n"
+        "        opt\t<[]integer> -required-\n"
+        "    workspacePercent\t<integer>\n"
         "  number\t<integer> -required-\n"
         "  source\t<Object> -required-\n"
+        "    secretName\t<string>\n"
         "    sha256\t<string>\n"
         "    uri\t<string> -required-\n\n"
     )

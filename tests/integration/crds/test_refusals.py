@@ -21,6 +21,8 @@ from tests.integration.crds.manifests import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.integration.apiserver import ApiServer
     from tests.integration.crds.manifests import Manifest
 
@@ -31,6 +33,15 @@ NEW_REPOSITORY = "create another ModelRepository and delete this one"
 BY_OPERATOR = "the operator writes Engines"
 RULES_OF_NAMES = "modelName may hold letters, digits"
 VERSION = {"number": 3, "source": {"uri": URI}}
+
+AN_INPUT = {"name": "x", "min": [1], "opt": [1], "max": [1]}
+_PROFILE = "spec.versions[0].build.profiles[0].inputs[0]"
+
+
+def a_profile(**shapes: list[int]) -> Manifest:
+    """Return a build with a profile of one input."""
+    return {"profiles": [{"inputs": [{"name": "x", **shapes}]}]}
+
 
 # Base, what is changed in it, the new value, what the answer must contain.
 Row = tuple[object, str, object, tuple[str, ...]]
@@ -82,7 +93,12 @@ BAD: list[Row] = [
         )
         for uri in (
             "/models/1.onnx",
-            "s3://b/k",
+            "s3://b",
+            "s3:///k",
+            "http://models.example/1.onnx",
+            "https://user:password@models.example/1.onnx",
+            "oci://registry.example/text",
+            "ftp://models.example/1.onnx",
             "pvc://models",
             "pvc://models/",
             "pvc:///1.onnx",
@@ -108,8 +124,91 @@ BAD: list[Row] = [
         )
         for sha in ("", "a" * 63, "A" * 64, "g" * 64)
     ),
+    (
+        a_model(),
+        "spec.versions.0.source.secretName",
+        "s3-read",
+        ("spec.versions[0].source.secretName", "a claim needs none"),
+    ),
+    (
+        a_model(),
+        "spec.versions.0.source",
+        {"uri": "s3://b/1.onnx", "secretName": "S3"},
+        ("spec.versions[0].source.secretName",),
+    ),
     (a_model(), "spec.versions.0.build", {"maxBatchSize": 0}, ("spec.versions[0].build.maxBatchSize",)),
     (a_model(), "spec.versions.0.build", {"maxBatchSize": 65537}, ("spec.versions[0].build.maxBatchSize",)),
+    *(
+        (a_model(), "spec.versions.0.build", {"precision": name}, ("spec.versions", "FP32, FP16 and INT8"))
+        for name in ("TF32", "BF16", "FP8")
+    ),
+    (a_model(), "spec.versions.0.build", {"precision": "FP64"}, ("spec.versions[0].build.precision",)),
+    *(
+        (a_model(), "spec.versions.0.build", {"keepIO": False, **build}, ("build.keepIO", "FP16 alone"))
+        for build in ({}, {"precision": "INT8"})
+    ),
+    *(
+        (a_model(), "spec.versions.0.build", {field: value}, (f"build.{field} is for backend TensorRT",))
+        for field, value in (
+            ("profiles", [{"inputs": [{"name": "x", "min": [1], "opt": [1], "max": [1]}]}]),
+            ("workspacePercent", 70),
+            ("optimizationLevel", 3),
+            ("portability", "Exact"),
+        )
+    ),
+    *(
+        (a_model(), "spec.versions.0.build", {field: value}, (f"spec.versions[0].build.{field}",))
+        for field, values in (
+            ("workspacePercent", (0, 101)),
+            ("optimizationLevel", (-1, 6)),
+            ("portability", ("Any",)),
+            ("profiles", ([], [{"inputs": []}], [{}])),
+        )
+        for value in values
+    ),
+    *(
+        (a_model(), "spec.versions.0.build", a_profile(**shapes), (_PROFILE, said))
+        for shapes, said in (
+            ({"min": [1, 3], "opt": [1, 3], "max": [1, 3, 8]}, "equally many dimensions"),
+            ({"min": [1], "opt": [1, 3], "max": [1, 3]}, "equally many dimensions"),
+            ({"min": [2, 3], "opt": [1, 3], "max": [4, 3]}, "min <= opt <= max"),
+            ({"min": [1, 3], "opt": [4, 3], "max": [2, 3]}, "min <= opt <= max"),
+            ({"min": [1] * 8, "opt": [1] * 8, "max": [1] * 7 + [0]}, "min <= opt <= max"),
+            ({"min": [-1], "opt": [1], "max": [1]}, "min[0]"),
+            ({"min": [1] * 9, "opt": [1] * 9, "max": [1] * 9}, "at most 8 items"),
+            ({"min": [], "opt": [1], "max": [1]}, "at least 1 item"),
+        )
+    ),
+    (
+        a_model(),
+        "spec.versions.0.build",
+        {"precision": "FP16", "calibration": {"generated": True}},
+        ("spec.versions[0].build.calibration", "for precision INT8 alone"),
+    ),
+    *(
+        (
+            a_model(),
+            "spec.versions.0.build",
+            {"precision": "INT8", "calibration": calibration},
+            ("spec.versions[0].build.calibration", text),
+        )
+        for calibration, text in (
+            ({}, "needs either uri"),
+            ({"generated": False}, "needs either uri"),
+            ({"generated": True, "uri": "pvc://models/c.npz"}, "needs either uri"),
+            ({"generated": True, "sha256": SHA}, "set uri as well"),
+            ({"uri": "pvc://models/c.onnx"}, "path of an .npz file"),
+            ({"uri": "https://example.com/c.npz"}, "path of an .npz file"),
+            ({"uri": "pvc://models/../c.npz"}, "must not contain '..'"),
+            ({"uri": "pvc://models/c.npz", "sha256": "x"}, "64 lower-case hex digits"),
+        )
+    ),
+    (
+        a_model(),
+        "spec.versions.0.build",
+        {"profiles": [{"inputs": [AN_INPUT, AN_INPUT]}]},
+        ("spec.versions[0].build.profiles[0].inputs[1]", "Duplicate"),
+    ),
     # how an InferenceModel is served and checked
     (a_model(), "spec.serving.maxBatchSize", 9, ("spec.serving", "above build.maxBatchSize of a version")),
     (
@@ -179,7 +278,13 @@ BAD: list[Row] = [
     (a_model(), "spec.check.samples", {}, ("spec.check.samples.uri", "Required")),
     *(
         (a_model(), "spec.check.samples.uri", uri, ("spec.check.samples.uri", "pvc://<claim>/<path>.npz"))
-        for uri in ("pvc://models/samples.json", "s3://b/k.npz", "pvc://models/", "samples.npz")
+        for uri in ("pvc://models/samples.json", "oci://r/k.npz:1", "pvc://models/", "samples.npz")
+    ),
+    (
+        a_model(),
+        "spec.check.samples",
+        {"uri": "pvc://models/s.npz", "secretName": "s3-read"},
+        ("spec.check.samples.secretName", "a claim needs none"),
     ),
     (
         a_model(),
@@ -256,6 +361,43 @@ BAD: list[Row] = [
         [{"name": "POD_NAME", "value": "x"}],
         ("spec.env[0].name", "set by the operator"),
     ),
+    *(
+        (a_server(), "spec.gpu", {"resource": resource}, ("spec.gpu.resource", "such as nvidia.com/gpu"))
+        for resource in ("gpu", "nvidia.com/", "/gpu", "nvidia.com/gpu/x")
+    ),
+    (a_server(), "spec.gpu", {"count": 0}, ("spec.gpu.count", "to 1")),
+    (a_server(), "spec.gpu", {"product": "NVIDIA A10"}, ("spec.gpu.product", "write '-' for blanks")),
+    *(
+        (
+            a_server(),
+            "spec.gpu",
+            {"computeCapability": capability},
+            ("spec.gpu.computeCapability", "such as '8.6'"),
+        )
+        for capability in ("8", "86", "8.6.1", "sm86", "0.5")
+    ),
+    (a_server(), "spec.gpu", {"computeCapability": 8.6}, ("spec.gpu.computeCapability", "of type string")),
+    (a_server(), "spec.gpu", {"memoryMiB": -1}, ("spec.gpu.memoryMiB",)),
+    *(
+        (
+            changed(a_server(), "spec.gpu", {}),
+            "spec.resources",
+            {part: {"nvidia.com/gpu": 1}},
+            (f"spec.resources.{part}", "remove it there, gpu.count says"),
+        )
+        for part in ("limits", "requests")
+    ),
+    (a_server(), "spec.builds", {}, ("spec.builds", "for servers with GPUs")),
+    *(
+        (changed(a_server(), "spec.gpu", {}), "spec.builds", builds, (f"spec.builds.{field}", said))
+        for builds, field, said in (
+            ({"maxConcurrent": 0}, "maxConcurrent", "to 1"),
+            ({"whenNoFreeGPU": "Kill"}, "whenNoFreeGPU", '"Wait", "BorrowReplica"'),
+            ({"timeoutSeconds": 0}, "timeoutSeconds", "to 1"),
+            ({"queueName": "A B"}, "queueName", "a-z0-9"),
+        )
+    ),
+    (a_server(), "spec.compilerImage", "two words", ("spec.compilerImage",)),
     (a_server(), "spec.loads", {"maxConcurrent": 0}, ("spec.loads.maxConcurrent", "to 1")),
     (a_server(), "spec.loads", {"maxConcurrent": 1001}, ("spec.loads.maxConcurrent", "to 1000")),
     (a_server(), "spec.loads", {"timeoutSeconds": 0}, ("spec.loads.timeoutSeconds", "to 1")),
@@ -305,6 +447,16 @@ BAD: list[Row] = [
         (a_repository(), "spec.engineRetention", text, ("spec.engineRetention", "such as 168h"))
         for text in ("7d", "168", "h", "-1h", "1h ", "")
     ),
+    *(
+        (a_repository(), "spec.allowedHosts", [host], ("spec.allowedHosts", "no scheme and no path"))
+        for host in ("https://models.example", "models.example/a", "MODELS", "*", "user@host", "a:b")
+    ),
+    (a_repository(), "spec.allowedHosts", ["a", "a"], ("spec.allowedHosts[1]", "Duplicate")),
+    (a_repository(), "spec.allowedSecrets", ["S3"], ("spec.allowedSecrets[0]",)),
+    *(
+        (a_repository(), "spec.maxSourceSize", size, ("spec.maxSourceSize", "such as 64Gi"))
+        for size in ("big", "1e9", "0Gi", "64")
+    ),
     (a_repository(), "spec.prepare", {"timeoutSeconds": 0}, ("spec.prepare.timeoutSeconds",)),
     # an Engine
     (an_engine(), "metadata.name", "mine", ("metadata.name", BY_OPERATOR)),
@@ -319,6 +471,7 @@ CHANGES: list[Row] = [
     (a_model(), "spec.versions.1.source.uri", URI, ("versions[1].source.uri", NEW_NUMBER)),
     (a_model(), "spec.versions.0.build", {"maxBatchSize": 4}, ("versions[0].build", NEW_NUMBER)),
     (a_model(), "spec.versions.1.build", {"maxBatchSize": 16}, ("versions[1].build", NEW_NUMBER)),
+    (a_model(), "spec.versions.0.build", {"precision": "FP16"}, ("versions[0].build", NEW_NUMBER)),
     (a_model(), "spec.versions.1.build", ABSENT, ("versions[1].build", NEW_NUMBER)),
     (
         a_model(),
@@ -340,6 +493,7 @@ CHANGES: list[Row] = [
     (a_repository_with_storage(), "spec.storage.className", "other", ("spec.storage", NEW_REPOSITORY)),
     (a_repository_with_storage(), "spec.storage.className", ABSENT, ("spec.storage", NEW_REPOSITORY)),
     # an Engine
+    (an_engine(), "spec.build", {"precision": "FP16"}, ("spec.build", BY_OPERATOR)),
     (an_engine(), "spec.key", an_engine()["spec"]["key"][:-1] + "1", ("spec.key", BY_OPERATOR)),
     (an_engine(), "spec.repository", "other", ("spec.repository", BY_OPERATOR)),
     (an_engine(), "spec.source.sha256", OTHER_SHA, ("spec.source.sha256", BY_OPERATOR)),
@@ -384,8 +538,9 @@ def test_forbidden_change_is_refused_and_named(
         assert text in answer.stderr
 
 
-def test_backend_of_a_model_cannot_change(api_server: ApiServer, namespace: str) -> None:
-    # today's only backend leaves nothing to change to: the same kind in another group knows two
+@pytest.fixture
+def two_backends(api_server: ApiServer) -> Iterator[str]:
+    """Another group whose models may have two backends: today's only one leaves no other to choose."""
     group = "two-backends.example"
     definition = all_crds()["triton-operator.io_inferencemodels.yaml"]
     definition = json.loads(json.dumps(definition).replace("triton-operator.io", group))
@@ -397,13 +552,37 @@ def test_backend_of_a_model_cannot_change(api_server: ApiServer, namespace: str)
     assert api_server.kubectl("apply", "-f", "-", manifest=definition).returncode == 0
     crd_name = definition["metadata"]["name"]
     assert api_server.kubectl("wait", "--for=condition=Established", f"crd/{crd_name}").returncode == 0
-    model = a_model() | {"apiVersion": f"{group}/v1alpha1"}
+    yield group
+    api_server.kubectl("delete", f"crd/{crd_name}")
+
+
+def test_backend_of_a_model_cannot_change(api_server: ApiServer, namespace: str, two_backends: str) -> None:
+    model = a_model() | {"apiVersion": f"{two_backends}/v1alpha1"}
     in_namespace = ("-n", namespace, "-f", "-")
     assert api_server.kubectl("create", *in_namespace, manifest=model).returncode == 0
 
     answer = api_server.kubectl("replace", *in_namespace, manifest=changed(model, "spec.backend", "TensorRT"))
 
-    api_server.kubectl("delete", f"crd/{crd_name}", "--wait=false")
     assert answer.returncode != 0
     assert "spec.backend: Forbidden: backend cannot change" in answer.stderr
     assert NEW_MODEL in answer.stderr
+
+
+def test_options_of_tensorrt_are_accepted_for_its_backend(api_server: ApiServer, two_backends: str) -> None:
+    inputs = [
+        {"name": f"x{n}", "min": [0] + [1] * 7, "opt": [8] + [640] * 7, "max": [16] + [640] * 7}
+        for n in range(32)
+    ]
+    build = {
+        "profiles": [{"inputs": inputs}] * 8,
+        "workspacePercent": 100,
+        "optimizationLevel": 0,
+        "portability": "AmperePlus",
+    }
+    model = changed(a_model(), "spec.backend", "TensorRT") | {"apiVersion": f"{two_backends}/v1alpha1"}
+    version = {"source": {"uri": URI}, "build": build}
+    model = changed(model, "spec.versions", [version | {"number": n} for n in range(1, 9)])
+
+    answer = api_server.kubectl("create", "--dry-run=server", "-f", "-", manifest=model)
+
+    assert answer.returncode == 0, answer.stderr

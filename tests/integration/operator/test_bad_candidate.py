@@ -77,9 +77,9 @@ def test_bad_candidate_never_answers_a_client_and_is_taken_back(stage: Stage, fa
         found = stage.wait_condition("InferenceModel", "steady", "Stalled", "True", reason=reason)
         gone(stage)
     first, second = found["status"]["versions"]
-    assert (second["state"], second["reason"], second["check"]["reason"]) == ("Failed", reason, reason)
+    assert (second["state"], second["reason"], second["checks"][0]["reason"]) == ("Failed", reason, reason)
     assert words in second["message"]
-    assert words in second["check"]["message"]
+    assert words in second["checks"][0]["message"]
     assert first == before[0], "something changed for the old version"
     assert "version 1 served meanwhile" in stage.message("InferenceModel", "steady")
     assert (2, reason) in stage.story("steady")
@@ -104,7 +104,7 @@ def gone(stage: Stage) -> None:
 def test_figures_of_wrong_answers_are_told(stage: Stage, fault: Any, cosine: float) -> None:
     model = served_with(stage, fault, replicas=1)
     stage.apply(model.with_version(2, stage.put_model("2.onnx", 5.0)))
-    check = stage.wait_version("steady", 2, "Failed", reason="WrongAnswers")["check"]
+    check = stage.wait_version("steady", 2, "Failed", reason="WrongAnswers")["checks"][0]
     assert float(check["cosine"]) == pytest.approx(cosine, abs=1e-3)
     assert check["minimumCosine"] == "0.99"
     assert check["maxError"]

@@ -26,8 +26,12 @@ def test_new_version_is_tried_on_one_pod_and_then_loaded_by_all(stage: Stage) ->
     assert set(stage.served_factors("steady").values()) == {5.0}
     assert found["status"]["versionsServing"] == "1,2"
     second = version_of(found, 2)
-    assert (second["state"], second["pods"], second["check"]["reason"]) == ("Promoted", "2/2", "Succeeded")
-    assert float(second["check"]["cosine"]) > 0.99
+    assert (second["state"], second["pods"], second["checks"][0]["reason"]) == (
+        "Promoted",
+        "2/2",
+        "Succeeded",
+    )
+    assert float(second["checks"][0]["cosine"]) > 0.99
     doubles = stage.tritons().values()
     assert sorted(double.counts.loads[CANDIDATE] for double in doubles) == [0, 1]
     assert [double.counts.loads["steady"] for double in doubles] == [1, 1]

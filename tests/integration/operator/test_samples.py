@@ -29,7 +29,7 @@ def test_a_version_is_checked_with_the_users_own_samples_which_go_with_it(stage:
     uri = put_samples(stage, "samples.npz", x=some_rows(5))
     stage.apply(a_model("tested").with_version(1, stage.put_model("1.onnx", 2.0)).with_samples(uri))
     found = stage.wait_ready("InferenceModel", "tested")
-    check = found["status"]["versions"][0]["check"]
+    check = found["status"]["versions"][0]["checks"][0]
     assert check["reason"] == "Succeeded"
     assert check["message"].endswith("over 8 samples, 5 of them your own")
     entry = stage.volume() / "store" / check["samples"]
@@ -57,5 +57,5 @@ def test_samples_that_are_missing_or_wrong_stall_the_check_until_they_are_mended
     assert "x is float64, the model takes float32" in stage.message("InferenceModel", "tested")
     put_samples(stage, "samples.npz", x=some_rows(1))
     found = stage.wait_ready("InferenceModel", "tested")
-    assert found["status"]["versions"][0]["check"]["message"].endswith("1 of them your own")
+    assert found["status"]["versions"][0]["checks"][0]["message"].endswith("1 of them your own")
     assert set(stage.served_factors("tested").values()) == {2.0}

@@ -4,12 +4,13 @@ import copy
 from typing import Any
 
 from tests.builders import a_model, a_repository, a_server
+from tests.nodes import A10, a_node
 from tests.observed import NAMESPACE, a_job, a_pod, an_engine, engine_of, model, sha, stored
 
 from triton_operator.controllers.cache import Cache
 from triton_operator.controllers.queue import Key
 from triton_operator.controllers.routes import keys_for, keys_on_repository, keys_on_server
-from triton_operator.plan import names
+from triton_operator.plan import names, nodes
 
 Object = dict[str, Any]
 
@@ -142,3 +143,18 @@ def test_a_look_up_of_a_digest_concerns_the_model_that_owns_it() -> None:
 
 def test_what_is_not_ours_concerns_nobody() -> None:
     assert keys_for(a_cluster(), {"kind": "Pod", "metadata": {"name": "x", "namespace": NAMESPACE}}) == set()
+
+
+def test_a_node_concerns_every_server_that_has_gpus_when_something_of_it_changes() -> None:
+    cache = a_cluster()
+    cache.put(stored(a_server("gpus").with_spec(gpu={})))
+    elsewhere = stored(a_server("gpus").with_spec(gpu={}))
+    elsewhere["metadata"] |= {"namespace": "elsewhere", "uid": "x"}
+    cache.put(elsewhere)
+    concerned = {key("TritonServer", "gpus"), Key("TritonServer", "elsewhere", "gpus")}
+    node = nodes.kept(a_node("gpu-1", A10).build())
+    beat = nodes.kept(a_node("gpu-1", A10, version=2).build())
+    bare = nodes.kept(a_node("gpu-1", A10, version=3).without_labels().build())
+    assert keys_for(cache, node) == concerned
+    assert keys_for(cache, beat, before=node) == set()
+    assert keys_for(cache, bare, before=beat) == concerned

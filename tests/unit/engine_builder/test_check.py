@@ -13,7 +13,7 @@ from tests.unit.engine_builder.models import ENGINE, an_engine
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import np_to_triton_dtype, serialize_byte_tensor, triton_to_np_dtype
 
-from engine_builder import check, reference_file, store
+from engine_builder import check, comparison, reference_file, store
 from engine_builder.contract import CheckRequest, CheckResult, Reason
 from engine_builder.reference_file import Sample
 
@@ -251,7 +251,7 @@ _ARRAYS = st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=20).map(np.array
 
 @given(_ARRAYS)
 def test_every_answer_equals_itself(array: Any) -> None:
-    found = check.compare("y", array, array)
+    found = comparison.compare("y", array, array)
     assert found.cosine == pytest.approx(1)
     assert found.max_error == 0
 
@@ -260,7 +260,7 @@ def test_every_answer_equals_itself(array: Any) -> None:
 def test_figures_stay_in_their_bounds(array: Any, value: float, data: st.DataObject) -> None:
     other = array.copy()
     other[data.draw(st.integers(0, array.size - 1))] = value
-    found = check.compare("y", array, other)
+    found = comparison.compare("y", array, other)
     assert -1 <= found.cosine <= 1
     assert found.max_error == np.abs(array - other).max()
 
@@ -268,11 +268,11 @@ def test_figures_stay_in_their_bounds(array: Any, value: float, data: st.DataObj
 @pytest.mark.parametrize("dtype", [np.int8, np.uint64, np.int64, np.bool_, np.float16])
 def test_whole_numbers_and_flags_are_compared_as_numbers(dtype: Any) -> None:
     one = np.array([0, 1, 1, 1], dtype=dtype)
-    assert check.compare("y", one, one).cosine == pytest.approx(1)
-    assert check.compare("y", one, one[::-1]).cosine == pytest.approx(2 / 3)
-    assert check.compare("y", one * dtype(0), one * dtype(0)).cosine == 1
+    assert comparison.compare("y", one, one).cosine == pytest.approx(1)
+    assert comparison.compare("y", one, one[::-1]).cosine == pytest.approx(2 / 3)
+    assert comparison.compare("y", one * dtype(0), one * dtype(0)).cosine == 1
 
 
 def test_where_the_source_gives_no_number_none_is_expected() -> None:
     source = np.array([np.nan, np.inf, 1.0])
-    assert check.compare("y", source, np.array([5.0, np.nan, 1.0])).cosine == pytest.approx(1)
+    assert comparison.compare("y", source, np.array([5.0, np.nan, 1.0])).cosine == pytest.approx(1)

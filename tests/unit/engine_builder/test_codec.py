@@ -125,6 +125,8 @@ def test_a_report_always_fits_a_termination_message(message: str, tensors: int, 
 
 @pytest.mark.parametrize("reason", list(Reason))
 def test_every_reason_is_retried_or_is_not(reason: Reason) -> None:
-    passing = {"VolumeFull", "VolumeError", "Cancelled", "InternalError", "Unreachable"}
+    passing = {"VolumeFull", "VolumeError", "Cancelled", "InternalError", "Unreachable", "EngineMissing"}
+    passing |= {"SourceUnreachable", "SourceChanged"}
+    passing |= {"OOMKilled", "DeadlineExceeded", "NoGPU", "WrongGPU", "DriverTooOld", "CompilerMissing"}
     expected = 0 if reason is Reason.SUCCEEDED else 20 if reason.value in passing else 10
     assert Report(reason).exit_code == expected

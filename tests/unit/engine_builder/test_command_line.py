@@ -127,7 +127,8 @@ def test_a_wrong_command_line_is_2(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["prepare"], ["resolve"], ["reference"], ["digest"], ["keeper"], ["verify"]]
+    "command",
+    [[], ["prepare"], ["compile"], ["resolve"], ["reference"], ["digest"], ["keeper"], ["verify"]],
 )
 def test_help_helps(command: list[str]) -> None:
     result = _run(*command, "--help")
@@ -252,6 +253,7 @@ def test_contract_and_keeper_need_the_standard_library_only() -> None:
         "        assert name.split('.')[0] not in {'numpy', 'onnx', 'onnxruntime', 'tritonclient', 'grpc'}\n"
         "sys.meta_path.insert(0, Block())\n"
         "import engine_builder.__main__, engine_builder.serve, engine_builder.contract\n"
+        "import engine_builder.compile\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -123,9 +123,9 @@ def test_an_attempt_that_was_overtaken_succeeds(layout: Layout, tmp_path: Path, 
     path = saved(a_model(), tmp_path / "m.onnx")
     real = prepare.examine
 
-    def slow(place: Path) -> Any:
+    def slow(*args: Any) -> Any:
         an_engine(layout, content=b"of the other")
-        return real(place)
+        return real(*args)
 
     monkeypatch.setattr(prepare, "examine", slow)
     assert _prepare(layout, path).reason is Reason.SUCCEEDED
@@ -201,7 +201,7 @@ def test_a_failing_volume_is_a_passing_fault(
 def test_an_error_of_ours_is_one_line_and_passing(
     layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(prepare, "examine", lambda _place: 1 // 0)
+    monkeypatch.setattr(prepare, "examine", lambda *_args: 1 // 0)
     report = _prepare(layout, saved(a_model(), tmp_path / "m.onnx"))
     assert (report.reason, report.exit_code) == (Reason.INTERNAL_ERROR, 20)
     assert "\n" not in report.message

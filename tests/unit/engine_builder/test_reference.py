@@ -35,6 +35,32 @@ def test_answers_are_those_of_the_model(tmp_path: Path) -> None:
         np.testing.assert_array_equal(sample.outputs["y"], np.maximum(sample.inputs["x"], 0))
 
 
+def test_more_inputs_of_the_same_kind_begin_with_those_that_were_found(tmp_path: Path) -> None:
+    model = a_model(
+        [helper.make_node("Gather", ["table", "x"], ["y"])],
+        inputs=[value("x", TensorProto.INT64, ["batch", 3])],
+        outputs=[value("y", shape=["batch", 3])],
+        initializers=[a_constant("table", np.zeros(2, np.float32))],  # two rows: most numbers are too high
+    )
+    session = runtime.open_session(saved(model, tmp_path / "m.onnx"), model)
+    found = reference.answer(session)
+    more = reference.more_like(session, found, count=16)
+    assert len(more) == 16
+    for sample, inputs in zip(found.samples, more, strict=False):
+        np.testing.assert_array_equal(sample.inputs["x"], inputs["x"])
+    assert len(list(reference.run(session, more))) == 16
+
+
+def test_kinds_change_the_width_of_numbers_and_nothing_else() -> None:
+    given = {"x": np.array([1.5, 7e4], np.float32), "n": np.array([3]), "t": np.array(["a"])}
+    kinds = {"x": "tensor(float16)", "n": "tensor(int64)", "t": "tensor(string)"}
+    found = reference.as_kinds(given, kinds)
+    assert found["x"].dtype == np.float16
+    assert found["x"].tolist() == [1.5, np.inf]
+    assert found["n"] is given["n"]
+    assert found["t"] is given["t"]
+
+
 def test_dynamic_dimensions_have_batch_one_and_equal_symbols_equal_sizes(tmp_path: Path) -> None:
     model = a_model(
         [helper.make_node("Add", ["a", "b"], ["y"])],

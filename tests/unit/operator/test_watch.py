@@ -133,3 +133,16 @@ async def test_unexpected_error_is_not_swallowed() -> None:
     with pytest.raises(ZeroDivisionError):
         await server.told(1)
     assert not isinstance(ZeroDivisionError(), KubeError)
+
+
+async def test_what_is_cut_off_is_not_told() -> None:
+    server = Server(lists=[[]], streams=[[a_change("ADDED", "a", 1), a_change("BOOKMARK", "", 2)]])
+
+    def cut(obj: Object) -> Object:
+        return {key: value for key, value in obj.items() if key != "spec"}
+
+    events = watch(list_all=server.list_all, stream=server.stream, what="watch of nodes", keep=cut)
+    synced, added = await anext(events), await anext(events)
+    await events.aclose()
+    assert synced.type == "SYNCED"
+    assert added.object == cut(an_object("a", 1))

@@ -26,7 +26,14 @@ from triton_operator.plan.attempts import (
 
 Object = dict[str, Any]
 
-MENDED_IN_PLACE = {Reason.SOURCE_NOT_FOUND, Reason.INVALID_SAMPLES}
+MENDED_IN_PLACE = {
+    Reason.SOURCE_NOT_FOUND,
+    Reason.INVALID_SAMPLES,
+    Reason.INVALID_CALIBRATION,
+    Reason.ACCESS_DENIED,
+    Reason.HOST_NOT_ALLOWED,
+    Reason.SOURCE_TOO_LARGE,
+}
 
 
 def verdict(*jobs: Object, pods: list[Object] | None = None, now: float = 0, generation: int = 1) -> Verdict:

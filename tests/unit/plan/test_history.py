@@ -42,7 +42,7 @@ def test_a_promotion_says_what_the_check_found() -> None:
     check = CheckStatus(
         engine="e", minimum_cosine="0.99", reason="Succeeded", message="lowest cosine 0.999998"
     )
-    promoted = an_entry(2, VersionState.PROMOTED, check=check)
+    promoted = an_entry(2, VersionState.PROMOTED, checks=(check,))
     (entry,) = history.extended((), before=[an_entry(2, VersionState.CANDIDATE)], after=[promoted], now=LATER)
     assert "lowest cosine 0.999998" in entry.message
 

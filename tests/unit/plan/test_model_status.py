@@ -221,13 +221,15 @@ def test_a_version_that_is_no_longer_listed_is_not_checked() -> None:
     assert verdicts.unchecked(found, a_view(found, in_tree={1}, pods=(a_pod(1),))) == []
 
 
-def test_servers_with_repositories_of_their_own_share_one_check() -> None:
+def test_each_engine_of_a_version_is_checked_and_one_that_fails_speaks_for_all() -> None:
     found = model(a_builder(1).with_servers("a", "b"))
     first = a_view(found, name="a", pods=(a_pod(1),))
     second = a_view(found, name="b", pods=(a_pod(1, name="pod-2"),), repository_uid="another")
     found = with_entries(found, told(found, first, second).versions)
     found = with_entries(checked(found, first), told(checked(found, first), first, second).versions)
     assert verdicts.unchecked(found, first) == []
+    assert [question.engine for question in verdicts.unchecked(found, second)] == [second.in_tree[1]]
+    found = checked(found, second)
     assert verdicts.unchecked(found, second) == []
     assert told(found, first, second).outcome.reason == "Served"
     wrong = checked(found, first, reason="WrongAnswers")
@@ -238,7 +240,7 @@ def test_a_check_result_finds_its_place_even_when_the_status_was_lost() -> None:
     found = model(a_builder(1, 2))
     check = CheckStatus(engine="e", minimum_cosine="0.99", reason="Succeeded")
     entries = verdicts.with_check(found, 2, check)
-    assert [(entry.number, entry.check) for entry in entries] == [(2, check)]
+    assert [(entry.number, entry.checks) for entry in entries] == [(2, (check,))]
 
 
 # -- numbers that were removed ---------------------------------------------------------------
@@ -283,7 +285,7 @@ def rebuilt(found: InferenceModel) -> ServerView:
     """Return a server's view in which the plan itself says what a number may mean."""
     store = a_snapshot(*(an_entry(engine_of(found, v.number)) for v in found.spec.versions))
     builds = versions.builds(
-        found, repository_uid=REPOSITORY_UID, store=store, outcomes=versions.Outcomes(), in_tree={}
+        found, versions.Site(REPOSITORY_UID), store=store, outcomes=versions.Outcomes(), in_tree={}
     )
     return ServerView(name="default", builds=builds)
 
@@ -313,7 +315,7 @@ def test_an_engine_that_a_tree_still_has_is_remembered_and_needs_a_check_of_its_
     entry = entry_of(told(found, view), 1)
     assert entry is not None
     assert entry.engines == (engine_of(found, 1, repository_uid="made anew").name, old)
-    assert entry.check is None
+    assert entry.checks == ()
     gone = entry_of(told(with_entries(found, (entry,)), dataclasses.replace(view, in_tree={})), 1)
     assert gone is not None
     assert gone.engines == entry.engines[:1]
@@ -366,7 +368,7 @@ def test_a_status_that_is_read_back_gives_the_same_status(  # noqa: PLR0917 - dr
     before = served(model(a_builder(*NUMBERS)))
     found = listing(before, a_builder(*sorted(listed)))
     entries = tuple(
-        entry if entry.number in has_check else entry.model_copy(update={"check": None})
+        entry if entry.number in has_check else entry.model_copy(update={"checks": ()})
         for entry in found.status.versions
     )
     found = with_entries(found, entries)
@@ -493,7 +495,7 @@ def test_a_failed_version_that_was_removed_is_tried_again_when_it_returns() -> N
     alone = with_entries(model(a_builder(1)), entries)
     kept = {engine_of(both, n).name for n in (1, 2)}
     removed = told(alone, a_view(alone, pods=(a_pod(1),)), kept=kept).versions[1]
-    assert (removed.state, removed.check) == (VersionState.REMOVED, None)
+    assert (removed.state, removed.checks) == (VersionState.REMOVED, ())
 
 
 def test_of_a_tree_that_cannot_be_looked_at_the_last_word_holds() -> None:

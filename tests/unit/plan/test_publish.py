@@ -62,7 +62,7 @@ class Situation:
             entry: Object = {"number": number, "state": "Promoted", "engines": [engine]}
             reason = "WrongAnswers" if number in self.wrong else "Succeeded" if number in self.right else None
             if reason:
-                entry["check"] = {"engine": engine, "minimumCosine": "0.99", "reason": reason}
+                entry["checks"] = [{"engine": engine, "minimumCosine": "0.99", "reason": reason}]
             entries.append(entry)
         return model(builder, status={"versions": entries})
 
@@ -175,7 +175,7 @@ def placed_of(found: InferenceModel, seen: Seen) -> Placement:
     digested = [version.number for version in found.spec.versions if version.source.sha256]
     builds = versions.builds(
         found,
-        repository_uid=REPOSITORY_UID,
+        versions.Site(REPOSITORY_UID),
         store=a_snapshot(*(an_entry(engine_of(found, number)) for number in digested)),
         outcomes=versions.Outcomes(),
         in_tree=seen.in_tree,
@@ -236,7 +236,7 @@ def test_a_failure_is_forgotten_when_the_serving_changes_and_a_success_is_not() 
             .with_version(2, "pvc://s/2.onnx", sha256=sha("2"))
         )
         entry = {"number": 2, "state": "Failed", "engines": [ENGINES[2].name]}
-        entry["check"] = {**check, "config": versions.judged_under(before)}
+        entry["checks"] = [{**check, "config": versions.judged_under(before)}]
         status = {"versions": [entry]}
         same = before.model_copy(update={"status": InferenceModelStatus.model_validate(status)})
         served = Seen(in_tree={1: str(ENGINES[1].name)})

@@ -10,6 +10,7 @@ from tests.observed import NOW, REPOSITORY_UID, an_engine, at, engine_of, model,
 
 from triton_operator.plan import usage
 from triton_operator.plan.usage import GRACE_SECONDS, Usage
+from triton_operator.plan.versions import Sites
 from triton_operator.resources.engine import Engine
 
 USER = model(a_model("detector").with_version(1, "pvc://s/1.onnx", sha256=sha("1")))
@@ -22,7 +23,7 @@ def of(
     return usage.of(
         Engine.parse(an_engine(ENGINE, status=status)),
         models,
-        repository_uid=REPOSITORY_UID,
+        sites=Sites(REPOSITORY_UID),
         retention_seconds=retention,
         now=NOW + datetime.timedelta(seconds=now),
     )

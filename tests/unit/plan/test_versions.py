@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import pytest
 from tests.builders import ModelBuilder, a_model
 from tests.observed import (
     REPOSITORY_UID,
@@ -14,11 +16,12 @@ from tests.observed import (
     sha,
 )
 
-from engine_builder.contract import Signature, Snapshot
+from engine_builder.contract import CompileOptions, ProfileInput, Signature, Snapshot, Target
 from triton_operator.plan import versions
 from triton_operator.plan.outcome import Outcome, Ready, Stalled, Waiting
-from triton_operator.plan.versions import Build, Outcomes
+from triton_operator.plan.versions import Build, Outcomes, Site, Sites
 from triton_operator.resources.inference_model import InferenceModel
+from triton_operator.resources.version import Build as BuildOptions
 
 Object = dict[str, Any]
 
@@ -39,7 +42,7 @@ def builds(
 ) -> dict[int, Build]:
     made = versions.builds(
         found,
-        repository_uid=REPOSITORY_UID,
+        Site(REPOSITORY_UID),
         store=store or a_snapshot(),
         outcomes=outcomes or Outcomes(),
         in_tree=in_tree or {},
@@ -87,7 +90,7 @@ def test_a_version_is_ready_when_its_engine_lies_in_the_store() -> None:
 def test_an_entry_of_the_same_name_and_another_key_is_not_the_engine() -> None:
     found = model(with_versions(1))
     engine = engine_of(found, 1)
-    other = versions.NeededEngine(engine.name, versions.EngineKey(sha("other")), engine.sha256)
+    other = dataclasses.replace(engine, key=versions.EngineKey(sha("other")))
     assert reasons(builds(found, store=a_snapshot(an_entry(other)))) == {1: (Waiting, "Building")}
 
 
@@ -200,7 +203,7 @@ def test_versions_may_differ_in_the_batch_and_in_the_order_of_tensors() -> None:
 
 def checked(engines: list[str], engine: str, *, reason: str, cosine: str = "0.99") -> InferenceModel:
     check = {"engine": engine, "minimumCosine": cosine, "reason": reason, "message": "0.2 < 0.99"}
-    entry = {"number": 1, "state": "Promoted", "engines": engines, "check": check}
+    entry = {"number": 1, "state": "Promoted", "engines": engines, "checks": [check]}
     return model(with_versions(1), status={"versions": [entry]})
 
 
@@ -218,3 +221,175 @@ def test_one_check_is_for_the_engines_of_all_repositories() -> None:
     wrong = checked(["e1", "e2"], "e1", reason="WrongAnswers")
     assert versions.failed_check(wrong, 1, "e2") is not None
     assert versions.check_of(wrong, 1, "e3") is None
+
+
+def test_what_a_number_means_stays_the_same_when_builds_get_new_options() -> None:
+    # another digest would make every version that is served now VersionReused
+    plain = model(a_model().with_version(1, "pvc://s/1.onnx", sha256="a" * 64))
+    sized = model(a_model().with_version(1, "pvc://s/1.onnx", sha256="a" * 64, max_batch_size=8))
+    found = [versions.content(each, each.spec.versions[0]) for each in (plain, sized)]
+    assert found == [
+        "529c58e2e79f76fa954f13bb8cd56df350027d4934bda4cd94e0aa4419a4376f",
+        "1dc41985335c96cc921a054a8b5b00f501ed39bae97162ceef9f1eeaf52b427d",
+    ]
+
+
+def test_what_a_number_means_depends_on_every_option_but_not_on_how_a_default_is_said() -> None:
+    def meaning(**build: Any) -> object:
+        return BuildOptions.model_validate(build).to_meaning()
+
+    plain = meaning()
+    profile = {"inputs": [{"name": "x", "min": [1], "opt": [2], "max": [4]}]}
+    others = [
+        meaning(maxBatchSize=8),
+        meaning(profiles=[profile]),
+        meaning(workspacePercent=50),
+        meaning(optimizationLevel=0),
+        meaning(portability="AmperePlus"),
+    ]
+    assert all(each != plain for each in others)
+    said = meaning(maxBatchSize=16, workspacePercent=70, optimizationLevel=3, portability="Exact")
+    assert said == plain
+
+
+def test_options_of_a_build_reach_the_compile_stage() -> None:
+    assert BuildOptions().compile_options == CompileOptions(max_batch_size=16)
+    said = {
+        "maxBatchSize": 8,
+        "profiles": [{"inputs": [{"name": "x", "min": [1, 3], "opt": [4, 3], "max": [8, 3]}]}],
+        "workspacePercent": 50,
+        "optimizationLevel": 0,
+        "portability": "SameComputeCapability",
+    }
+    assert BuildOptions.model_validate(said).compile_options == CompileOptions(
+        max_batch_size=8,
+        profiles=((ProfileInput("x", (1, 3), (4, 3), (8, 3)),),),
+        workspace_percent=50,
+        optimization_level=0,
+        portability="SameComputeCapability",
+    )
+
+
+# -- engines that are compiled for a GPU ---------------------------------------------------------
+
+A10 = Target("NVIDIA-A10", "8.6", 23028)
+L4 = Target("NVIDIA-L4", "8.9", 23034)
+
+
+def on(target: Target | None, *, release: str = "26.07") -> Site:
+    return Site(REPOSITORY_UID, release, target)
+
+
+def compiled_model() -> InferenceModel:
+    return model(with_versions(1).with_spec(backend="TensorRT", servers=["a10", "l4"]))
+
+
+def needed(found: InferenceModel, site: Site) -> versions.NeededEngine:
+    engine = versions.needed_engine(found, found.spec.versions[0], site)
+    assert engine is not None
+    return engine
+
+
+def compiled(found: InferenceModel, site: Site, *stored: versions.NeededEngine, **outcomes: Outcome) -> Build:
+    named = {name.replace("_", "-"): outcome for name, outcome in outcomes.items()}
+    (build,) = versions.builds(
+        found,
+        site,
+        store=a_snapshot(*map(an_entry, stored)),
+        outcomes=Outcomes(engines=named),
+        in_tree={},
+    )
+    return build
+
+
+def test_a_compiled_engine_is_made_from_the_prepared_one_that_onnxruntime_serves_too() -> None:
+    engine = needed(compiled_model(), on(A10))
+    assert engine.name == f"tensorrt-{engine.key[:16]}"
+    assert engine.prepared == engine_of(model(with_versions(1)), 1)
+    assert [each.name for each in engine.lineage] == [engine.prepared.name, engine.name]
+
+
+def test_targets_and_releases_have_engines_of_their_own_and_one_prepared_engine() -> None:
+    found = compiled_model()
+    sites = (on(A10), on(L4), on(A10, release="26.08"))
+    engines = [needed(found, site) for site in sites]
+    assert len({engine.name for engine in engines}) == len(sites)
+    assert len({engine.prepared.name for engine in engines}) == 1
+    assert needed(found, on(A10)) == engines[0]
+
+
+def test_nothing_is_compiled_before_the_gpu_is_known_and_what_serves_goes_on() -> None:
+    found = compiled_model()
+    build = compiled(found, on(None))
+    assert (build.engine, build.outcome.reason) == (None, "TargetUnknown")
+    assert versions.own(found, [build], {1: "tensorrt-before"}) == {1: "tensorrt-before"}
+
+
+def test_the_first_engine_of_the_lineage_that_is_missing_tells_how_far_the_version_is() -> None:
+    found = compiled_model()
+    engine = needed(found, on(A10))
+    told = {
+        engine.prepared.name.replace("-", "_"): Stalled("InvalidModel", "no ONNX"),
+        engine.name.replace("-", "_"): Waiting("Queued", "waits for its turn"),
+    }
+    assert compiled(found, on(A10), **told).outcome.reason == "InvalidModel"
+    assert compiled(found, on(A10), engine.prepared, **told).outcome.reason == "Queued"
+    assert compiled(found, on(A10), engine.prepared, engine, **told).outcome.reason == "Built"
+    assert compiled(found, on(A10), engine, **told).outcome.reason == "Built"
+
+
+def test_all_engines_of_a_version_are_those_of_its_own_servers_in_the_repository() -> None:
+    found = compiled_model()
+    servers = {"a10": on(A10), "l4": on(L4), "another": on(A10, release="26.08"), "cpu": on(None)}
+    engines = versions.engines_of(found, found.spec.versions[0], Sites(REPOSITORY_UID, servers))
+    wanted = {engine for site in (on(A10), on(L4)) for engine in needed(found, site).lineage}
+    assert set(engines) == wanted
+
+
+# -- what is done to the numbers -------------------------------------------------------------------
+
+CALIBRATED = {"precision": "INT8", "calibration": {"uri": "pvc://s/c.npz"}}
+
+
+def built(build: Object | None) -> InferenceModel:
+    return model(a_model("detector").with_version(1, "pvc://s/1.onnx", sha256=sha("1"), build=build))
+
+
+def key_of(build: Object | None) -> str:
+    return engine_of(built(build), 1).key
+
+
+@pytest.mark.parametrize(
+    "build", [None, {}, {"maxBatchSize": 4}, {"precision": "FP32"}, {"precision": "TF32"}]
+)
+def test_an_engine_whose_numbers_stay_has_the_key_that_it_always_had(build: Object | None) -> None:
+    assert key_of(build) == "36efcd0f0133b2612fe67c4754b85c073d307f97ec756b9a607f37d621006f9d"
+
+
+@pytest.mark.parametrize("build", [None, {"precision": "FP32", "keepIO": True}])
+def test_a_number_means_what_it_meant_before_there_was_a_precision(build: Object | None) -> None:
+    found = built(build)
+    meaning = versions.content(found, found.spec.versions[0])
+    assert meaning == "c59ab6759912eeac99f3c6710bee3cefc0ab0414cd580817d6d49f0a1ac031b2"
+
+
+def test_every_option_that_changes_numbers_is_in_the_key_and_in_what_a_number_means() -> None:
+    options: list[Object] = [
+        {"precision": "FP32"},
+        {"precision": "FP16"},
+        {"precision": "FP16", "keepIO": False},
+        {"precision": "INT8"},
+        {"precision": "INT8", "calibration": {"generated": True}},
+        CALIBRATED,
+        {"precision": "INT8", "calibration": {"uri": "pvc://s/other.npz"}},
+        {"precision": "INT8", "calibration": {"uri": "pvc://s/c.npz", "sha256": sha("c")}},
+    ]
+    assert len({key_of(build) for build in options}) == len(options)
+    found = [built(build) for build in options]
+    assert len({versions.content(each, each.spec.versions[0]) for each in found}) == len(options)
+
+
+def test_calibration_data_with_a_digest_is_the_same_wherever_it_lies() -> None:
+    places = ("pvc://s/c.npz", "pvc://other/c.npz")
+    data = [{"uri": uri, "sha256": sha("c")} for uri in places]
+    assert len({key_of({"precision": "INT8", "calibration": each}) for each in data}) == 1

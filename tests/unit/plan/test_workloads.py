@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from tests.builders import a_model, a_repository, a_server
 from tests.observed import an_engine, engine_of, model, repository, server, sha
 
-from triton_operator.plan import jobs, keeper_workload, names, podspec, triton_workload
+from engine_builder.__main__ import _parser as builder_parser
+from triton_operator.plan import jobs, keeper_workload, names, podspec, target, triton_workload
 from triton_operator.plan.outcome import OutcomeError
 from triton_operator.plan.podspec import Images
 from triton_operator.plan.samples import entry
 from triton_operator.resources.engine import Engine
-from triton_operator.resources.model_repository import PrepareSettings
+from triton_operator.resources.gpu import TargetStatus
 from triton_operator.resources.triton_server import OWNED_FLAGS
 
 Object = dict[str, Any]
@@ -33,14 +34,33 @@ SETTINGS = {
 
 def a_prepare_job(attempt: int = 3, **settings: Any) -> Object:
     engine = Engine.parse(an_engine(engine_of(MODEL, 1), uri="pvc://sources/a$$b.onnx"))
-    found = PrepareSettings.model_validate(settings)
-    return jobs.prepare(engine=engine, attempt=attempt, claim="models", settings=found, images=IMAGES)
+    found = repository(a_repository("models").with_spec(prepare=settings))
+    return jobs.prepare(engine=engine, attempt=attempt, repository=found, images=IMAGES)
+
+
+def a_remote_job(uri: str = "s3://models/a$$b.onnx", secret: str | None = "s3-read", **spec: Any) -> Object:  # noqa: S107
+    """Return the Job that prepares an engine from elsewhere; the repository allows what it needs."""
+    engine = Engine.parse(an_engine(engine_of(MODEL, 1)))
+    source = engine.spec.source.model_copy(update={"uri": uri, "secret_name": secret})
+    engine = engine.model_copy(update={"spec": engine.spec.model_copy(update={"source": source})})
+    allowed = {"allowedHosts": ["minio.storage.svc:9000"], "allowedSecrets": ["s3-read"]}
+    found = repository(a_repository("models").with_spec(**{"prepare": SETTINGS, **allowed, **spec}))
+    return jobs.prepare(engine=engine, attempt=1, repository=found, images=IMAGES)
+
+
+def a_converting_job(build: Object, *, minimum_cosine: str = "0.97") -> Object:
+    version = {"uri": "pvc://sources/1.onnx", "sha256": sha("1"), "build": build}
+    found = model(a_model("detector").with_version(1, **version))
+    body = an_engine(engine_of(found, 1))
+    body["spec"] |= {"build": build, "minimumCosine": minimum_cosine}
+    on = repository(a_repository("models").with_spec(prepare=SETTINGS))
+    return jobs.prepare(engine=Engine.parse(body), attempt=1, repository=on, images=IMAGES)
 
 
 def a_resolve_job() -> Object:
-    settings = PrepareSettings.model_validate(SETTINGS)
+    found = repository(a_repository("models").with_spec(prepare=SETTINGS))
     version = MODEL.spec.versions[0]
-    return jobs.resolve(model=MODEL, version=version, attempt=1, settings=settings, images=IMAGES)
+    return jobs.resolve(model=MODEL, version=version, attempt=1, repository=found, images=IMAGES)
 
 
 def a_reference_job(**samples: Any) -> Object:
@@ -75,6 +95,10 @@ def a_triton(replicas: int = 2, **spec: Any) -> Object:
 
 WORKLOADS = {
     "prepare": a_prepare_job(**SETTINGS),
+    "calibrated": a_converting_job(
+        {"precision": "INT8", "calibration": {"uri": "pvc://tests/a$$b.npz", "sha256": sha("c")}}
+    ),
+    "remote": a_remote_job(),
     "resolve": a_resolve_job(),
     "samples": a_reference_job(),
     "keeper": a_keeper(),
@@ -151,8 +175,9 @@ def test_only_keeper_and_jobs_that_store_may_write_to_the_volume() -> None:
     assert writes(WORKLOADS["prepare"], "repository")
     assert writes(WORKLOADS["samples"], "repository")
     assert not writes(WORKLOADS["triton"], "repository")
-    for job in ("prepare", "resolve", "samples"):
+    for job in ("prepare", "resolve", "samples", "calibrated"):
         assert not writes(WORKLOADS[job], "source")
+    assert not writes(WORKLOADS["calibrated"], "calibration")
 
 
 # -- Jobs ------------------------------------------------------------------------------------------
@@ -186,6 +211,54 @@ def test_kubernetes_replaces_nothing_in_a_source() -> None:
         assert "--source-root=/source" in arguments
 
 
+def test_numbers_that_stay_need_no_arguments() -> None:
+    arguments = container_of(WORKLOADS["prepare"])["args"]
+    assert not [a for a in arguments if "precision" in a or "cosine" in a or "calibration" in a]
+
+
+@pytest.mark.parametrize(
+    ("build", "arguments"),
+    [
+        ({"precision": "FP16"}, ["--precision=FP16", "--minimum-cosine=0.97"]),
+        (
+            {"precision": "FP16", "keepIO": False},
+            ["--precision=FP16", "--no-keep-io", "--minimum-cosine=0.97"],
+        ),
+        (
+            {"precision": "INT8", "calibration": {"generated": True}},
+            ["--precision=INT8", "--minimum-cosine=0.97", "--calibration-generated"],
+        ),
+        (
+            {"precision": "INT8", "calibration": {"uri": "pvc://tests/a$$b.npz", "sha256": sha("c")}},
+            [
+                "--precision=INT8",
+                "--minimum-cosine=0.97",
+                "--calibration=pvc://tests/a$$$$b.npz",
+                "--calibration-root=/calibration",
+                f"--calibration-sha256={sha('c')}",
+            ],
+        ),
+    ],
+)
+def test_a_job_is_told_what_to_do_to_the_numbers(build: Object, arguments: list[str]) -> None:
+    found = container_of(a_converting_job(build))["args"]
+    assert [a for a in found if a in arguments] == arguments
+
+
+def test_the_job_understands_every_argument_that_it_is_given() -> None:
+    for name in ("prepare", "calibrated"):
+        found = [a.replace("$(POD_UID)", "uid-1") for a in container_of(WORKLOADS[name])["args"]]
+        arguments = builder_parser().parse_args(found)
+        assert arguments.precision == ("INT8" if name == "calibrated" else "FP32")
+
+
+def test_calibration_data_is_read_from_its_own_claim() -> None:
+    volumes = {v["name"]: v for v in pod_of(WORKLOADS["calibrated"])["volumes"]}
+    assert volumes["calibration"]["persistentVolumeClaim"] == {"claimName": "tests", "readOnly": True}
+    generated = a_converting_job({"precision": "INT8", "calibration": {"generated": True}})
+    assert "calibration" not in {v["name"] for v in pod_of(generated)["volumes"]}
+
+
 def test_staging_is_named_after_the_pod() -> None:
     container = container_of(WORKLOADS["prepare"])
     assert "--staging-uid=$(POD_UID)" in container["args"]
@@ -193,11 +266,56 @@ def test_staging_is_named_after_the_pod() -> None:
 
 
 def test_a_source_that_no_job_reads_makes_no_job() -> None:
-    engine = Engine.parse(an_engine(engine_of(MODEL, 1)))
-    source = engine.spec.source.model_copy(update={"uri": "s3://bucket/model.onnx"})
-    moved = engine.model_copy(update={"spec": engine.spec.model_copy(update={"source": source})})
     with pytest.raises(OutcomeError, match="UnsupportedSource"):
-        jobs.prepare(engine=moved, attempt=1, claim="models", settings=PrepareSettings(), images=IMAGES)
+        a_remote_job("ftp://host/model.onnx")
+
+
+def test_a_source_from_elsewhere_gets_its_secret_as_files_and_no_claim() -> None:
+    job = a_remote_job()
+    container, volumes = container_of(job), {v["name"]: v for v in pod_of(job)["volumes"]}
+    assert volumes["credentials"]["secret"]["secretName"] == "s3-read"
+    mount = next(m for m in container["volumeMounts"] if m["name"] == "credentials")
+    assert mount == {"name": "credentials", "mountPath": "/credentials", "readOnly": True}
+    assert "source" not in volumes
+    assert {"--credentials=/credentials", "--allowed-host=minio.storage.svc:9000"} <= set(container["args"])
+    assert "--source=s3://models/a$$$$b.onnx" in container["args"]
+    assert not any("secretKeyRef" in each.get("valueFrom", {}) for each in container["env"])
+
+
+def test_a_source_without_a_secret_gets_none() -> None:
+    job = a_remote_job(secret=None, allowedSecrets=[])
+    assert not any("secret" in volume for volume in pod_of(job)["volumes"])
+    assert not any("--credentials" in argument for argument in container_of(job)["args"])
+
+
+@pytest.mark.parametrize(
+    ("job", "reason", "remedy"),
+    [
+        ({"allowedSecrets": []}, "SecretNotAllowed", "add s3-read to its spec.allowedSecrets"),
+        ({"secret": "other"}, "SecretNotAllowed", "add other to its spec.allowedSecrets"),
+        ({"allowedHosts": []}, "HostNotAllowed", "add the hosts of s3:// to its spec.allowedHosts"),
+        ({"uri": "https://models.example/1.onnx"}, "HostNotAllowed", "add models.example to its"),
+        ({"uri": "https://10.0.0.7:8443/1.onnx"}, "HostNotAllowed", "add 10.0.0.7:8443 to its"),
+        ({"uri": "oci://minio.storage.svc/det:1"}, "HostNotAllowed", "add minio.storage.svc to its"),
+        ({"allowedHosts": ["a:99999"], "uri": "https://a/b"}, "HostNotAllowed", "'a:99999' is not a host"),
+    ],
+)
+def test_what_the_repository_does_not_allow_makes_no_job(job: Any, reason: str, remedy: str) -> None:
+    with pytest.raises(OutcomeError) as caught:
+        a_remote_job(**job)
+    assert caught.value.outcome.reason == reason
+    assert remedy in caught.value.outcome.message
+
+
+def test_a_signature_in_a_uri_is_not_told() -> None:
+    with pytest.raises(OutcomeError) as caught:
+        a_remote_job("https://models.example/1.onnx?sig=hush")
+    assert "hush" not in caught.value.outcome.message
+
+
+def test_a_source_may_be_as_large_as_the_repository_says() -> None:
+    assert "--max-bytes=2147483648" in container_of(a_remote_job(maxSourceSize="2Gi"))["args"]
+    assert "--max-bytes=68719476736" in container_of(a_prepare_job())["args"]
 
 
 @given(st.text())
@@ -245,6 +363,101 @@ def test_a_key_reaches_pods_by_a_secret_that_nobody_changes() -> None:
 
 
 # -- Triton ----------------------------------------------------------------------------------------
+
+A10 = TargetStatus(
+    product="NVIDIA-A10", compute_capability="8.6", memory_mib=23028, resource="nvidia.com/gpu"
+)
+
+
+def a_gpu_triton(hardware: TargetStatus = A10, **spec: Any) -> Object:
+    found = server(a_server("a10").with_spec(**({"gpu": {}} | spec)))
+    return triton_workload.deployment(
+        found, release="24.10", claim="models", secret="key", replicas=2, hardware=hardware
+    )
+
+
+def matches(deployment: Object, labels: dict[str, str]) -> bool:
+    """Tell whether the affinity of pods admits a node, as the scheduler reads it: terms are alternatives."""
+    required = pod_of(deployment)["affinity"]["nodeAffinity"][
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ]
+    for term in required["nodeSelectorTerms"]:
+        (expression,) = term["matchExpressions"]
+        present = labels.get(expression["key"])
+        if expression["operator"] == "In" and present in expression["values"]:
+            return True
+        if expression["operator"] == "DoesNotExist" and present is None:
+            return True
+    return False
+
+
+def test_pods_of_a_server_without_gpus_know_nothing_of_them() -> None:
+    found = server(a_server("a10"))
+    plain = triton_workload.deployment(found, release="24.10", claim="c", secret="s", replicas=1)
+    placed = triton_workload.deployment(
+        found, release="24.10", claim="c", secret="s", replicas=1, hardware=target.cpu()
+    )
+    assert plain == placed
+    assert "affinity" not in pod_of(plain)
+    assert "annotations" not in plain["metadata"]
+    assert "resources" not in container_of(plain)
+
+
+def test_a_pod_gets_its_gpus_by_the_resource_that_the_spec_names() -> None:
+    assert container_of(a_gpu_triton())["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
+    resources = {"limits": {"cpu": 4, "memory": "8Gi"}, "requests": {"cpu": 1}}
+    found = a_gpu_triton(gpu={"resource": "nvidia.com/mig-1g.10gb", "count": 2}, resources=resources)
+    assert container_of(found)["resources"] == {
+        "limits": {"cpu": "4", "memory": "8Gi", "nvidia.com/mig-1g.10gb": "2"},
+        "requests": {"cpu": "1"},
+    }
+
+
+def test_pods_run_on_their_product_alone_shared_or_not() -> None:
+    found = a_gpu_triton(nodeSelector={"pool": "vision"}, tolerations=[{"key": "nvidia.com/gpu"}])
+    label = "nvidia.com/gpu.product"
+    assert matches(found, {label: "NVIDIA-A10"})
+    assert matches(found, {label: "NVIDIA-A10-SHARED"})
+    assert not matches(found, {label: "NVIDIA-L4"})
+    assert not matches(found, {})
+    assert pod_of(found)["nodeSelector"] == {"pool": "vision"}
+    assert pod_of(found)["tolerations"] == [{"key": "nvidia.com/gpu"}]
+
+
+def test_pods_whose_spec_says_everything_also_run_where_there_are_no_labels() -> None:
+    found = a_gpu_triton(gpu={"product": "NVIDIA-A10", "computeCapability": "8.6", "memoryMiB": 23028})
+    label = "nvidia.com/gpu.product"
+    assert matches(found, {})
+    assert matches(found, {label: "NVIDIA-A10"})
+    assert not matches(found, {label: "NVIDIA-L4"})
+
+
+def test_pods_on_a_mig_profile_go_by_the_label_of_that_profile() -> None:
+    product = "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb"
+    profile = A10.model_copy(update={"product": product})
+    found = a_gpu_triton(profile, gpu={"resource": "nvidia.com/mig-1g.10gb"})
+    labels = {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB", "nvidia.com/mig-1g.10gb.product": product}
+    assert matches(found, labels)
+    assert not matches(found, {"nvidia.com/gpu.product": product})
+
+
+def test_a_deployment_remembers_the_hardware_that_it_was_made_for() -> None:
+    found = a_gpu_triton()
+    assert triton_workload.remembered_target(found) == A10
+    assert names.TARGET not in found["spec"]["template"]["metadata"].get("annotations", {})
+    for nothing in (None, a_triton(), {"metadata": {"annotations": {names.TARGET: "{}"}}}):
+        assert triton_workload.remembered_target(nothing) is None
+
+
+def test_engines_are_compiled_in_nvidias_image_of_the_release_unless_the_spec_says_otherwise() -> None:
+    image = "nvcr.io/nvidia/tritonserver:26.07-py3"
+    assert server(a_server().with_spec(image=image)).compiler_image == "nvcr.io/nvidia/tensorrt:26.07-py3"
+    unknown = a_server().with_spec(image="mirror/triton:latest")
+    assert server(unknown).compiler_image is None
+    assert server(unknown.with_spec(release="26.07")).compiler_image == "nvcr.io/nvidia/tensorrt:26.07-py3"
+    assert server(unknown.with_spec(compilerImage="mirror/tensorrt@sha256:0a")).compiler_image == (
+        "mirror/tensorrt@sha256:0a"
+    )
 
 
 def test_triton_reads_the_tree_of_its_server_and_release() -> None:

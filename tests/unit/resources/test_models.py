@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from triton_operator.resources import KINDS, Engine, InferenceModel, ModelRepository, TritonServer
 from triton_operator.resources.common import Condition, ConditionStatus
 from triton_operator.resources.engine import engine_name
-from triton_operator.resources.scalars import parse_duration
+from triton_operator.resources.scalars import parse_duration, parse_size
 from triton_operator.resources.triton_server import OWNED_FLAGS
 from triton_operator.resources.version import Backend
 
@@ -57,7 +57,7 @@ BODIES = {
             "backend": "ONNXRuntime",
             "repository": "default",
             "source": {"uri": "pvc://m/1.onnx", "sha256": SHA},
-            "build": {},
+            "build": {"precision": "FP16"},
             "prepareVersion": 1,
         }
     ),
@@ -263,3 +263,19 @@ def test_owned_flags_hide_no_flag_of_the_user() -> None:
         "--cache-config",
     ]
     assert [flag for flag in allowed if any(owned.startswith(flag) for owned in OWNED_FLAGS)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("64Gi", 64 << 30), ("500M", 500_000_000), ("1k", 1000), ("9999999999Ti", 9999999999 << 40)],
+)
+def test_a_size_is_read(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "64", "0Gi", "-1Gi", "1.5Gi", "1e9", "Gi", "64gi", "64GiB", "1Gi\n", "٣Gi"]
+)
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a size"):
+        parse_size(text)

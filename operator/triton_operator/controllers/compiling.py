@@ -1,0 +1,72 @@
+"""What an engine that is compiled waits for, and the work on it: its origin, a server's settings, a turn."""
+
+from __future__ import annotations
+
+from triton_operator.clients.kube import ENGINE, JOB, TRITON_SERVER
+from triton_operator.controllers import targets
+from triton_operator.controllers.attempts import Work
+from triton_operator.controllers.context import Context
+from triton_operator.plan import compile_jobs, jobs, names, target
+from triton_operator.plan.outcome import Outcome, Stalled, Waiting
+from triton_operator.plan.target import Resolution
+from triton_operator.resources.engine import Engine
+from triton_operator.resources.model_repository import ModelRepository
+from triton_operator.resources.triton_server import TritonServer
+
+TURN_SECONDS = 2.0
+"""How soon an engine that waits for its turn looks again."""
+
+
+def work(ctx: Context, engine: Engine, repository: ModelRepository) -> Work | Outcome:
+    """Return how an engine is compiled, or what must be there before."""
+    origin = engine.spec.origin or ""
+    store = ctx.volumes.snapshot((engine.namespace, repository.name))
+    if store is None or origin not in store.engines:
+        return _before(ctx, engine.namespace, origin)
+    servers = map(TritonServer.parse, ctx.cache.all(TRITON_SERVER.kind, engine.namespace))
+    server = compile_jobs.lender(engine, servers)
+    if server is None:
+        product = engine.spec.target.product if engine.spec.target else ""
+        message = f"no TritonServer with {product} and release {engine.spec.release} is there to build it"
+        return Waiting("NoServer", message)
+    image, found = server.compiler_image, targets.resolve(ctx, server)
+    if image is None:
+        message = f"TritonServer {server.name}: set spec.compilerImage, as its release is not known"
+        return Stalled("CompilerImageUnknown", message)
+    if isinstance(found, Resolution) and (shared := target.no_build(server, found)) is not None:
+        return shared
+    return _turn(ctx, engine, server) or Work(
+        owner=engine,
+        labels=names.labels(jobs.COMPILE, engine=engine.name),
+        job=lambda attempt: compile_jobs.compile_(
+            engine=engine,
+            server=server,
+            attempt=attempt,
+            claim=repository.claim_name,
+            images=ctx.images(repository),
+            image=image,
+        ),
+    )
+
+
+def _before(ctx: Context, namespace: str, origin: str) -> Outcome:
+    """Say how far the prepared engine is that this one is compiled from."""
+    body = ctx.cache.get(ENGINE.kind, namespace, origin)
+    if body is None:
+        return Waiting("OriginMissing", f"Engine {origin}, which it is compiled from, does not exist yet")
+    ready = Engine.parse(body).status.condition("Ready")
+    told = f": {ready.message}" if ready is not None else ""
+    return Waiting("Preparing", f"waits for Engine {origin}{told}", after=TURN_SECONDS)
+
+
+def _turn(ctx: Context, engine: Engine, server: TritonServer) -> Outcome | None:
+    """Let no more compile Jobs of a server run at once than it allows; one that runs goes on."""
+    own = {**names.labels(jobs.COMPILE), names.SERVER: server.name}
+    found = ctx.cache.labelled(JOB.kind, engine.namespace, own)
+    if any(job["metadata"]["labels"].get(names.ENGINE) == engine.name for job in found):
+        return None
+    busy, most = compile_jobs.under_way(found), compile_jobs.settings_of(server).max_concurrent
+    if busy < most:
+        return None
+    message = f"waits for its turn: {busy} of {most} builds of TritonServer {server.name} are under way"
+    return Waiting("Queued", message, after=TURN_SECONDS)
