@@ -77,9 +77,10 @@ ENTRYPOINT ["triton-operator"]
 # ---- engine-builder --------------------------------------------------------------------------
 FROM pip AS engine-builder-dependencies
 COPY locks/engine-builder.txt /locks/
-# of onnx's test data only the small nets stay: they are the sample models of the examples; of onnxruntime's tools
+# The lock is complete; --no-deps, as it overrides a limit of botocore's (pyproject.toml).
+# Of onnx's test data only the small nets stay: they are the sample models of the examples; of onnxruntime's tools
 # the quantiser and the FP16 converter, with what they import
-RUN /opt/pip/bin/pip --python /opt/venv/bin/python install --quiet --require-hashes --requirement /locks/engine-builder.txt \
+RUN /opt/pip/bin/pip --python /opt/venv/bin/python install --quiet --require-hashes --no-deps --requirement /locks/engine-builder.txt \
     && cd /opt/venv/lib/python3.11/site-packages \
     && find onnx/backend/test/data -mindepth 1 -maxdepth 1 ! -name light -exec rm -rf {} + \
     && rm -rf numpy/*/tests onnxruntime/tools onnxruntime/transformers/models \
