@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.integration.conftest import REPOSITORY
 from tests.integration.crds.manifests import (
     ABSENT,
     KEY,
@@ -22,6 +23,8 @@ from tests.integration.crds.manifests import (
 from triton_operator.resources import KINDS, Engine, InferenceModel, ModelRepository, TritonServer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.integration.apiserver import ApiServer
     from tests.integration.crds.manifests import Manifest
 
@@ -479,3 +482,14 @@ def test_kubectl_explain_recursive_lists_the_fields_of_a_version(api_server: Api
         "    sha256\t<string>\n"
         "    uri\t<string> -required-\n\n"
     )
+
+
+EXAMPLES = sorted(
+    path for path in (REPOSITORY / "examples").rglob("*.yaml") if "triton-operator.io/" in path.read_text()
+)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_examples_are_accepted(api_server: ApiServer, namespace: str, path: Path) -> None:
+    applied = api_server.kubectl("apply", "--dry-run=server", "-n", namespace, "-f", str(path))
+    assert applied.returncode == 0, applied.stderr
