@@ -31,8 +31,8 @@ class Request:
 
     @property
     def writes(self) -> bool:
-        """Tell whether it was to change something."""
-        return self.verb not in READING
+        """Tell whether it was to change something; a question about rights is a create that keeps nothing."""
+        return self.verb not in READING and self.group != "authorization.k8s.io"
 
     def __str__(self) -> str:
         """Say it in a line, for messages."""

@@ -64,7 +64,7 @@ def test_samples_come_from_elsewhere_too(stage: Stage, s3: S3, tmp_path: Path) -
     uri = put(s3, tmp_path / "tested.onnx", 6.0)
     stage.apply(a_model("tested").with_version(1, uri, secret=SECRET).with_samples(samples, secret=SECRET))
     found = stage.wait_ready("InferenceModel", "tested")
-    assert found["status"]["versions"][0]["check"]["message"].endswith("2 of them your own")
+    assert found["status"]["versions"][0]["checks"][0]["message"].endswith("2 of them your own")
 
 
 def test_what_a_repository_does_not_allow_is_told_and_mended_without_touching_the_model(
