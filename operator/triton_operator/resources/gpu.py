@@ -1,6 +1,5 @@
 """GPUs of a TritonServer: what its pods ask for, what they are, and how engines are compiled on them."""
 
-import enum
 from typing import Annotated, Self
 
 from pydantic import Field, ValidationError
@@ -71,24 +70,11 @@ class Gpu(Model):
     )
 
 
-class WhenNoFreeGpu(enum.StrEnum):
-    """What a compile Job does that finds no free GPU."""
-
-    WAIT = "Wait"
-    BORROW_REPLICA = "BorrowReplica"
-
-
 class Builds(Model):
     """How engines are compiled on the GPUs of a server."""
 
     max_concurrent: int = Field(
         default=1, ge=1, le=100, description="Compile Jobs that run for the server at once. Default: 1."
-    )
-    when_no_free_gpu: WhenNoFreeGpu = Field(
-        default=WhenNoFreeGpu.WAIT,
-        alias="whenNoFreeGPU",
-        description="Wait (until a GPU is free) or BorrowReplica (one pod of the server makes room for the "
-        "time of the build, if others serve on). Default: Wait.",
     )
     resources: ResourceRequirements | None = Field(
         default=None,

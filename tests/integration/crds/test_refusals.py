@@ -392,7 +392,6 @@ BAD: list[Row] = [
         (changed(a_server(), "spec.gpu", {}), "spec.builds", builds, (f"spec.builds.{field}", said))
         for builds, field, said in (
             ({"maxConcurrent": 0}, "maxConcurrent", "to 1"),
-            ({"whenNoFreeGPU": "Kill"}, "whenNoFreeGPU", '"Wait", "BorrowReplica"'),
             ({"timeoutSeconds": 0}, "timeoutSeconds", "to 1"),
             ({"queueName": "A B"}, "queueName", "a-z0-9"),
         )
