@@ -15,6 +15,7 @@ from engine_builder.contract import (
     PREPARE_VERSION,
     CompileOptions,
     ExitCode,
+    Precision,
     Report,
     Target,
     from_json,
@@ -22,7 +23,7 @@ from engine_builder.contract import (
 from engine_builder.errors import JobError
 from engine_builder.fetch import SingleFile
 from engine_builder.files import human
-from engine_builder.precision import Conversion, Precision
+from engine_builder.precision import Conversion
 from engine_builder.progress import Progress
 from engine_builder.remote import Access
 from engine_builder.volume import Layout

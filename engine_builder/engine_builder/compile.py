@@ -87,7 +87,7 @@ def compile_engine(request: CompileRequest, progress: Progress) -> Report:
     layout.make()
     standing = store.find(layout, engine=request.engine, key=request.key)
     if standing is not None:
-        return _report(standing, "the engine was in the store already", 0.0)
+        return store.report_of(standing, "the engine was in the store already")
     prepared = _prepared(layout, request)
     _check_profiles(prepared, request.options)
     with store.staging(layout, request.staging_uid) as place:
@@ -96,7 +96,8 @@ def compile_engine(request: CompileRequest, progress: Progress) -> Report:
         progress.seconds.update(built.seconds)
         with progress.step("store"):
             manifest = _store(request, layout, place, prepared=prepared, built=built, progress=progress)
-    return _report(manifest, _summary(request, built), built.compiler_seconds)
+    report = store.report_of(manifest, _summary(request, built))
+    return dataclasses.replace(report, compiler_seconds=built.compiler_seconds)
 
 
 def _prepared(layout: Layout, request: CompileRequest) -> StoreManifest:
@@ -199,18 +200,6 @@ def _full_report(
         "compiler_seconds": built.compiler_seconds,
         "versions": {built.compiler: built.version, "engine_builder": __version__},
     }
-
-
-def _report(manifest: StoreManifest, message: str, compiler_seconds: float) -> Report:
-    return Report(
-        Reason.SUCCEEDED,
-        message,
-        engine=manifest.engine,
-        sha256=manifest.source_sha256,
-        size_bytes=manifest.size_bytes,
-        signature=manifest.signature,
-        compiler_seconds=compiler_seconds,
-    )
 
 
 def _summary(request: CompileRequest, built: Built) -> str:

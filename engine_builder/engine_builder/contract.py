@@ -161,6 +161,21 @@ class Target:
         return f"{named} of compute capability {self.compute_capability}"
 
 
+class Precision(str, enum.Enum):
+    """Precision of the numbers that a model computes with.
+
+    FP32 and TF32 leave the ONNX as it is (TF32 is the compiler's choice), FP16 and INT8 are put into
+    it, BF16 and FP8 must be in it already.
+    """
+
+    FP32 = "FP32"
+    TF32 = "TF32"
+    FP16 = "FP16"
+    BF16 = "BF16"
+    INT8 = "INT8"
+    FP8 = "FP8"
+
+
 class Portability(str, enum.Enum):
     """On which GPUs an engine must run."""
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from engine_builder import calibration, files, fp16, int8, onnx_model, reference, rewrite, runtime, store
 from engine_builder.calibration import Calibration
 from engine_builder.comparison import Comparison, Tally, WrongAnswerError, worst_of
-from engine_builder.contract import Reason, Signature
+from engine_builder.contract import Precision, Reason, Signature
 from engine_builder.errors import JobError
 from engine_builder.onnx_precision import refusal
-from engine_builder.precision import CALIBRATION_COPY, Conversion, Precision
+from engine_builder.precision import CALIBRATION_COPY, Conversion
 from engine_builder.reference_file import Sample
 
 if TYPE_CHECKING:

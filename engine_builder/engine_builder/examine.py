@@ -9,9 +9,9 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from engine_builder import store
-from engine_builder.contract import Signature
+from engine_builder.contract import Precision, Signature
 from engine_builder.errors import JobError
-from engine_builder.precision import AS_IT_IS, FOR_GPUS, UNCONVERTED, Conversion, Precision
+from engine_builder.precision import AS_IT_IS, FOR_GPUS, UNCONVERTED, Conversion
 from engine_builder.progress import Progress
 
 if TYPE_CHECKING:

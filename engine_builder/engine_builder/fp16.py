@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 
 from engine_builder import onnx_model, rewrite
+from engine_builder.contract import Precision
 from engine_builder.onnx_precision import refusal
-from engine_builder.precision import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

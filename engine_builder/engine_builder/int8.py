@@ -12,11 +12,11 @@ import onnxruntime
 from onnx import TensorProto
 
 from engine_builder import onnx_model, rewrite
-from engine_builder.contract import Reason
+from engine_builder.contract import Precision, Reason
 from engine_builder.errors import JobError
 from engine_builder.fp16 import quiet
 from engine_builder.onnx_precision import refusal
-from engine_builder.precision import CALIBRATION_FIELD, Precision
+from engine_builder.precision import CALIBRATION_FIELD
 from engine_builder.runtime import clean
 
 if TYPE_CHECKING:

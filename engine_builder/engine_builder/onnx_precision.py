@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from onnx import TensorProto
 
 from engine_builder import onnx_model
-from engine_builder.contract import Reason
+from engine_builder.contract import Precision, Reason
 from engine_builder.errors import JobError
-from engine_builder.precision import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

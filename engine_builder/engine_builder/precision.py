@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 from typing import TYPE_CHECKING
+
+from engine_builder.contract import Precision
 
 if TYPE_CHECKING:
     from engine_builder.fetch import SingleFile
@@ -16,21 +17,6 @@ CALIBRATION_MAX_BYTES = 1 << 30
 """Largest file of calibration data, packed or unpacked."""
 CALIBRATION_COPY = ".calibration.npz"
 """Name of the user's file in the staging directory, while it is needed there."""
-
-
-class Precision(str, enum.Enum):
-    """Precision of the numbers that a model computes with.
-
-    FP32 and TF32 leave the ONNX as it is (TF32 is the compiler's choice), FP16 and INT8 are put into
-    it, BF16 and FP8 must be in it already.
-    """
-
-    FP32 = "FP32"
-    TF32 = "TF32"
-    FP16 = "FP16"
-    BF16 = "BF16"
-    INT8 = "INT8"
-    FP8 = "FP8"
 
 
 UNCONVERTED = frozenset({Precision.FP32, Precision.TF32})

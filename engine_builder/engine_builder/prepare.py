@@ -55,7 +55,7 @@ def prepare(request: PrepareRequest, progress: Progress) -> Report:
     layout.make()
     standing = store.find(layout, engine=request.engine, key=request.key)
     if standing is not None:
-        return _report(standing, "the engine was in the store already")
+        return store.report_of(standing, "the engine was in the store already")
     with store.staging(layout, request.staging_uid) as place:
         with progress.step("fetch"):
             fetched = _fetch(request, layout, place, progress)
@@ -69,7 +69,7 @@ def prepare(request: PrepareRequest, progress: Progress) -> Report:
         progress.seconds.update(facts.seconds)
         with progress.step("store"):
             manifest = _store(request, layout, place, progress=progress, fetched=fetched, facts=facts)
-    return _report(manifest, _summary(fetched, facts))
+    return store.report_of(manifest, _summary(fetched, facts))
 
 
 def _fetch(request: PrepareRequest, layout: Layout, place: Path, progress: Progress) -> Fetched:
@@ -196,17 +196,6 @@ def _full_report(
         "seconds": progress.seconds,
         "versions": {**facts.versions, "engine_builder": __version__, "prepare": str(PREPARE_VERSION)},
     }
-
-
-def _report(manifest: StoreManifest, message: str) -> Report:
-    return Report(
-        Reason.SUCCEEDED,
-        message,
-        engine=manifest.engine,
-        sha256=manifest.source_sha256,
-        size_bytes=manifest.size_bytes,
-        signature=manifest.signature,
-    )
 
 
 def _summary(fetched: Fetched, facts: Facts) -> str:

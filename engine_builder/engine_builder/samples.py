@@ -148,13 +148,7 @@ def _store(
 
 
 def _report(manifest: StoreManifest, message: str) -> Report:
-    return Report(
-        Reason.SUCCEEDED,
-        message,
-        engine=manifest.engine,
-        sha256=manifest.source_sha256,
-        size_bytes=manifest.size_bytes,
-    )
+    return dataclasses.replace(store.report_of(manifest, message), signature=None)  # samples have none
 
 
 def _summary(found: Answered) -> str:

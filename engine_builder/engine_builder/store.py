@@ -9,7 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from engine_builder import faults, files, names
-from engine_builder.contract import Reason, StoreManifest, from_json, to_json
+from engine_builder.contract import Reason, Report, StoreManifest, from_json, to_json
 from engine_builder.errors import JobError
 from engine_builder.files import human
 from engine_builder.volume import KEEPER_STAGING, Layout
@@ -139,6 +139,18 @@ def seal(place: Path, draft: StoreManifest) -> StoreManifest:
     faults.point("store.seal", manifest.engine)
     files.sync_directory(place)
     return manifest
+
+
+def report_of(manifest: StoreManifest, message: str) -> Report:
+    """Return the report of a job that has put this engine into the store, or found it there."""
+    return Report(
+        Reason.SUCCEEDED,
+        message,
+        engine=manifest.engine,
+        sha256=manifest.source_sha256,
+        size_bytes=manifest.size_bytes,
+        signature=manifest.signature,
+    )
 
 
 def publish(layout: Layout, place: Path, manifest: StoreManifest) -> StoreManifest:

@@ -18,11 +18,11 @@ from onnx import TensorProto
 from corpus.wheel import Arrays, WheelModel
 from engine_builder import onnx_model, onnx_precision, prepare, runtime, store
 from engine_builder.comparison import Comparison, Tally, WrongAnswerError, worst_of
-from engine_builder.contract import Reason
+from engine_builder.contract import Precision, Reason
 from engine_builder.errors import JobError
 from engine_builder.fetch import SingleFile
 from engine_builder.isolation import isolated
-from engine_builder.precision import CALIBRATION_FIELD, CALIBRATION_MAX_BYTES, Conversion, Precision
+from engine_builder.precision import CALIBRATION_FIELD, CALIBRATION_MAX_BYTES, Conversion
 from engine_builder.progress import Progress
 
 PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)

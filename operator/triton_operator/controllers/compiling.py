@@ -37,7 +37,7 @@ def work(ctx: Context, engine: Engine, repository: ModelRepository) -> Work | Ou
         return shared
     return _turn(ctx, engine, server) or Work(
         owner=engine,
-        labels=names.labels(jobs.COMPILE, engine=engine.name),
+        labels=jobs.labels_of(engine),
         job=lambda attempt: compile_jobs.compile_(
             engine=engine,
             server=server,

@@ -61,7 +61,7 @@ async def _reconcile(
             "RepositoryNotReady", f"ModelRepository {repository.name} has no keeper that answers yet"
         )
     if _entry(ctx, engine) is not None:
-        await attempts.clear_ended(ctx, engine.namespace, _labels(engine))
+        await attempts.clear_ended(ctx, engine.namespace, jobs.labels_of(engine))
         return Ready("Built", f"in the store of ModelRepository {repository.name}")
     return await _build(ctx, engine, repository, used)
 
@@ -72,7 +72,7 @@ def _work(ctx: Context, engine: Engine, repository: ModelRepository) -> Work | O
         return compiling.work(ctx, engine, repository)
     return Work(
         owner=engine,
-        labels=_labels(engine),
+        labels=jobs.labels_of(engine),
         job=lambda attempt: jobs.prepare(
             engine=engine,
             attempt=attempt,
@@ -80,11 +80,6 @@ def _work(ctx: Context, engine: Engine, repository: ModelRepository) -> Work | O
             images=ctx.images(repository),
         ),
     )
-
-
-def _labels(engine: Engine) -> dict[str, str]:
-    """Return the labels by which an engine's Jobs are found."""
-    return names.labels(jobs.component_of(engine), engine=engine.name)
 
 
 async def _build(ctx: Context, engine: Engine, repository: ModelRepository, used: Usage) -> Outcome:
@@ -144,7 +139,7 @@ def _usage(ctx: Context, engine: Engine, repository: ModelRepository | None) -> 
 
 async def _write_status(ctx: Context, engine: Engine, outcome: Outcome, used: Usage) -> None:
     entry = _entry(ctx, engine)
-    newest = attempts.newest(ctx, engine.namespace, _labels(engine))
+    newest = attempts.newest(ctx, engine.namespace, jobs.labels_of(engine))
     before = engine.status
     fields: dict[str, object] = {
         "attempt": newest.attempt if newest else before.attempt,

@@ -113,6 +113,8 @@ async def _ensure_engine(
     engine = Engine.parse(body)
     if f"{model.name}/{version.number}" not in engine.status.used_by:
         ctx.queue.add(Key(ENGINE.kind, model.namespace, needed.name))
+    if engine.spec.source is None:
+        return  # compiled from another, which follows the source
     adjusted = engines.adjusted(engine, _uses(ctx, model.namespace, needed.name))
     if adjusted is not None:
         ctx.cache.put(await ctx.kube.apply(ENGINE, adjusted))

@@ -20,10 +20,14 @@ from triton_operator.resources.inference_model import InferenceModel
 
 @dataclasses.dataclass(frozen=True)
 class Edition:
-    """What is published on a server, by name in Triton, and which models there are left alone."""
+    """What is published on a server, by name in Triton, and which models there are left alone.
+
+    `to_come` is what pods of another release serve and this release's tree lacks yet, as `model/number`.
+    """
 
     published: tuple[tuple[InferenceModel, Published], ...]
     untouched: frozenset[str]
+    to_come: tuple[str, ...] = ()
 
     @property
     def names(self) -> frozenset[str]:
@@ -50,19 +54,13 @@ def edition_of(ctx: Context, ground: Ground) -> Edition:
     return Edition(
         published=tuple((model, made) for model, made in found if made is not None),
         untouched=frozenset(suspended & _names_in_tree(ground)),
+        to_come=tuple(
+            f"{model.name}/{number}"
+            for model, made in found
+            for number in sorted(ground.carried(model))
+            if made is None or number not in made.engines
+        ),
     )
-
-
-def to_come(ctx: Context, ground: Ground, edition: Edition) -> list[str]:
-    """Return what pods of another release serve and this release's tree lacks yet, as `model/number`."""
-    there = {model.metadata.uid: made.engines for model, made in edition.published}
-    return [
-        f"{model.name}/{number}"
-        for model in survey.models_of(ctx, ground.server)
-        if not model.spec.suspend
-        for number in sorted(survey.carried(ctx, ground, model))
-        if number not in there.get(model.metadata.uid, {})
-    ]
 
 
 def _published(ctx: Context, ground: Ground, model: InferenceModel) -> Published | None:

@@ -16,7 +16,7 @@ from triton_operator.clients.kube import (
 )
 from triton_operator.controllers.context import Context
 from triton_operator.controllers.queue import Key
-from triton_operator.plan import keeper_workload, names, pods, samples, size, sweep
+from triton_operator.plan import jobs, keeper_workload, names, pods, samples, size, sweep
 from triton_operator.plan.outcome import Outcome, OutcomeError, Ready, Stalled, Waiting
 from triton_operator.resources.engine import Engine
 from triton_operator.resources.inference_model import InferenceModel
@@ -158,7 +158,7 @@ def _kept(ctx: Context, repository: ModelRepository) -> SweepRequest:
     releases |= {(s, r) for s, r in _releases_in_use(ctx, namespace) if s in own_names}
     preparing = [
         pod
-        for component in ("prepare", "compile", samples.COMPONENT)
+        for component in (jobs.PREPARE, jobs.COMPILE, samples.COMPONENT)
         for pod in ctx.cache.labelled(POD.kind, namespace, names.labels(component))
     ]
     return sweep.keep(

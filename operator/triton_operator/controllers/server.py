@@ -65,12 +65,11 @@ async def _reconcile(ctx: Context, server: TritonServer, target: Resolution | Ou
         raise OutcomeError(ground)
     edition = publishing.edition_of(ctx, ground)
     await publishing.write(ctx, ground, edition)
-    to_come = publishing.to_come(ctx, ground, edition)
-    if to_come:
+    if edition.to_come:
         steering.hold(ctx, ground)
         message = (
             f"pods of the former release serve on until release {ground.release} has the engines of "
-            f"{', '.join(to_come[:MOST_NAMED])}"
+            f"{', '.join(edition.to_come[:MOST_NAMED])}"
         )
         return Waiting("BuildingRelease", message)
     if isinstance(target, Outcome):

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
-from engine_builder.contract import Snapshot
+from engine_builder.contract import Snapshot, TreeState
 from triton_operator.clients.kube import (
     ENGINE,
     INFERENCE_MODEL,
@@ -33,17 +33,26 @@ from triton_operator.resources.triton_server import TritonServer
 
 @dataclasses.dataclass(frozen=True)
 class Ground:
-    """What a server stands on: its repository, the volume as last seen, and its release."""
+    """What a server stands on: its repository, the volume as last seen, and its release.
+
+    `former` are the trees of other releases that pods read, and none once a pod reads this release's.
+    """
 
     server: TritonServer
     repository: ModelRepository
     store: Snapshot
     release: str
+    former: tuple[TreeState, ...] = ()
 
     @property
     def site(self) -> Site:
         """Return what engines for this server depend on."""
         return site_of(self.server, repository_uid=self.repository.metadata.uid)
+
+    def carried(self, model: InferenceModel) -> frozenset[int]:
+        """Return the versions that pods of other releases serve, while none reads this release's tree."""
+        found = frozenset(int(n) for tree in self.former for n in tree.models.get(model.triton_name, {}))
+        return found & {version.number for version in model.spec.versions}
 
 
 class NothingKnownYet(Exception):
@@ -83,7 +92,21 @@ def ground_of(ctx: Context, server: TritonServer) -> Ground | Outcome:
         if not ctx.volumes.tried((server.namespace, repository.name)):
             raise NothingKnownYet
         return Waiting("RepositoryNotReady", f"ModelRepository {repository.name}: {said(repository)}")
-    return Ground(server=server, repository=repository, store=store, release=server.release)
+    return Ground(
+        server=server,
+        repository=repository,
+        store=store,
+        release=server.release,
+        former=_former_trees(ctx, server, store),
+    )
+
+
+def _former_trees(ctx: Context, server: TritonServer, store: Snapshot) -> tuple[TreeState, ...]:
+    standing = [pod for pod in pods_of(ctx, server) if pods.stands(pod)]
+    releases = {pod["metadata"]["labels"].get(names.RELEASE) for pod in standing}
+    if server.release in releases:
+        return ()
+    return tuple(tree for tree in store.trees if tree.server == server.name and tree.release in releases)
 
 
 def repository_of(ctx: Context, namespace: str, server: str) -> str | None:
@@ -239,19 +262,8 @@ def seen_of(ctx: Context, ground: Ground, model: InferenceModel) -> Seen:
         on_trial=versions_in(tree, name_of(model.triton_name)),
         confirmed=None if nobody else frozenset.intersection(*ready) if ready else frozenset(),
         loaded=frozenset().union(*ready),
-        carried=carried(ctx, ground, model),
+        carried=ground.carried(model),
     )
-
-
-def carried(ctx: Context, ground: Ground, model: InferenceModel) -> frozenset[int]:
-    """Return the versions that pods of other releases serve, or none once a pod reads this release's tree."""
-    standing = [pod for pod in pods_of(ctx, ground.server) if pods.stands(pod)]
-    releases = {pod["metadata"]["labels"].get(names.RELEASE) for pod in standing}
-    if ground.release in releases:
-        return frozenset()
-    trees = [t for t in ground.store.trees if t.server == ground.server.name and t.release in releases]
-    found = frozenset(int(number) for tree in trees for number in tree.models.get(model.triton_name, {}))
-    return found & {version.number for version in model.spec.versions}
 
 
 def _ready(report: PodReport, model: str) -> frozenset[int]:

@@ -123,9 +123,14 @@ def condition(job: Object, kind: str) -> Object | None:
     return None
 
 
+def end_of(job: Object) -> Object | None:
+    """Return the condition that says how a Job has ended, or None while it hasn't."""
+    return condition(job, "Complete") or condition(job, "Failed")
+
+
 def has_had_its_time(job: Object, *, now: datetime.datetime) -> bool:
     """Tell whether a Job ended long enough ago for nobody to read its log any more."""
-    ended = condition(job, "Complete") or condition(job, "Failed")
+    ended = end_of(job)
     if ended is None:
         return False
     since = parse_time(ended.get("lastTransitionTime") or job["metadata"]["creationTimestamp"])

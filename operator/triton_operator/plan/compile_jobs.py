@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from engine_builder.codec import to_json
-from engine_builder.contract import Target
-from triton_operator.plan import jobs, names, podspec
+from triton_operator.plan import attempts, jobs, names, podspec
 from triton_operator.plan.gpu_labels import label_of
 from triton_operator.plan.podspec import Images, Manifest
 from triton_operator.resources.engine import Engine
@@ -22,12 +21,6 @@ _SCRATCH_SIZE = "8Gi"
 _RESOURCES = ResourceRequirements(requests={"cpu": "1", "memory": "2Gi"})
 
 
-def target_of(engine: Engine) -> Target | None:
-    """Return the GPU that an engine is compiled for, or None of a prepared one."""
-    found = engine.spec.target
-    return Target(found.product, found.compute_capability, found.memory_mib) if found else None
-
-
 def settings_of(server: TritonServer) -> Builds:
     """Return how a server's engines are compiled."""
     return server.spec.builds or Builds()
@@ -41,7 +34,7 @@ def lender(engine: Engine, servers: Iterable[TritonServer]) -> TritonServer | No
         if server.spec.repository == engine.spec.repository
         and server.release == engine.spec.release
         and server.spec.gpu is not None
-        and server.target == target_of(engine)
+        and server.target == engine.target
         and server.metadata.deletion_timestamp is None
     ]
     return min(fitting, key=_age, default=None)
@@ -54,12 +47,7 @@ def _age(server: TritonServer) -> tuple[str, str]:
 
 def under_way(own_jobs: Iterable[Manifest]) -> int:
     """Return how many Jobs have not ended."""
-    return sum(not _has_ended(job) for job in own_jobs)
-
-
-def _has_ended(job: Manifest) -> bool:
-    conditions = job.get("status", {}).get("conditions") or []
-    return any(each["type"] in ("Complete", "Failed") and each["status"] == "True" for each in conditions)
+    return sum(attempts.end_of(job) is None for job in own_jobs)
 
 
 def compile_(
@@ -69,7 +57,7 @@ def compile_(
 
     The engine must be one that is compiled, and the server one with GPUs.
     """
-    target, gpu, build = target_of(engine), server.spec.gpu, engine.spec.compilation
+    target, gpu, build = engine.target, server.spec.gpu, engine.spec.compilation
     if target is None or gpu is None or engine.spec.origin is None or build is None:
         raise ValueError(f"Engine {engine.name} is not compiled from another on a GPU of {server.name}")
     arguments = [
@@ -83,26 +71,17 @@ def compile_(
         "--staging-uid=$(POD_UID)",
         "--termination-log=/dev/termination-log",
     ]
-    own = names.labels(jobs.COMPILE, engine=engine.name, server=server.name)
-    numbered = {**own, names.ATTEMPT: str(attempt), names.GENERATION: str(engine.metadata.generation)}
-    if (queue := settings_of(server).queue_name) is not None:
-        numbered[KUEUE_QUEUE] = queue
     pod = _pod(server, claim=claim, images=images) | {
         # Shared GPUs, whose product is called otherwise, are left out.
         "affinity": podspec.on_products(label_of(gpu.resource, "product"), [target.product]),
         "initContainers": [_copy(images)],
         "containers": [_compiler(arguments, server=server, gpu=gpu, image=image)],
     }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": podspec.metadata(names.job_name(engine.name, attempt), engine, numbered),
-        "spec": {
-            "backoffLimit": 0,
-            "podReplacementPolicy": "Failed",
-            "template": {"metadata": {"labels": own}, "spec": pod},
-        },
-    }
+    labels = {**jobs.labels_of(engine), names.SERVER: server.name}
+    job = jobs.of_attempt(engine, base=engine.name, attempt=attempt, labels=labels, pod=pod)
+    if (queue := settings_of(server).queue_name) is not None:
+        job["metadata"]["labels"][KUEUE_QUEUE] = queue
+    return job
 
 
 def _pod(server: TritonServer, *, claim: str, images: Images) -> Manifest:

@@ -19,9 +19,10 @@ COMPILE = "compile"
 """Component labels of Jobs that make engines."""
 
 
-def component_of(engine: Engine) -> str:
-    """Return the component label of an engine's Jobs."""
-    return PREPARE if engine.spec.origin is None else COMPILE
+def labels_of(engine: Engine) -> dict[str, str]:
+    """Return the labels by which the Jobs that make an engine are found."""
+    component = PREPARE if engine.spec.origin is None else COMPILE
+    return names.labels(component, engine=engine.name)
 
 
 def prepare(*, engine: Engine, attempt: int, repository: ModelRepository, images: Images) -> Manifest:
@@ -41,7 +42,7 @@ def prepare(*, engine: Engine, attempt: int, repository: ModelRepository, images
         "--staging-uid=$(POD_UID)",
         *_conversion(engine),
     ]
-    labels = names.labels(PREPARE, engine=engine.metadata.name)
+    labels = labels_of(engine)
     pod = _pod(
         arguments,
         reading=reading,
@@ -50,7 +51,7 @@ def prepare(*, engine: Engine, attempt: int, repository: ModelRepository, images
         settings=settings,
         images=images,
     )
-    return _job(engine, base=engine.metadata.name, attempt=attempt, labels=labels, pod=pod, settings=settings)
+    return _job(engine, base=engine.name, attempt=attempt, labels=labels, pod=pod, settings=settings)
 
 
 def _conversion(engine: Engine) -> list[str]:
@@ -143,6 +144,15 @@ def _job(
     pod: Manifest,
     settings: PrepareSettings,
 ) -> Manifest:
+    job = of_attempt(owner, base=base, attempt=attempt, labels=labels, pod=pod)
+    job["spec"]["activeDeadlineSeconds"] = settings.timeout_seconds
+    return job
+
+
+def of_attempt(
+    owner: Resource, *, base: str, attempt: int, labels: Mapping[str, str], pod: Manifest
+) -> Manifest:
+    """Return the Job of one attempt, whose pods have the same labels."""
     own = {**labels, names.ATTEMPT: str(attempt), names.GENERATION: str(owner.metadata.generation)}
     return {
         "apiVersion": "batch/v1",
@@ -152,7 +162,6 @@ def _job(
             # Attempts are ours to count: a retry inside the Job would hide its reason.
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
-            "activeDeadlineSeconds": settings.timeout_seconds,
             "template": {"metadata": {"labels": dict(labels)}, "spec": pod},
         },
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping
 
-from engine_builder.contract import Reason, Signature, Snapshot, Target
+from engine_builder.contract import Precision, Reason, Signature, Snapshot, Target
 from triton_operator.plan import names
 from triton_operator.plan.names import EngineKey, EngineName
 from triton_operator.plan.outcome import Outcome, Ready, Stalled, Waiting
@@ -15,7 +15,6 @@ from triton_operator.resources.version import (
     Backend,
     Calibration,
     CheckStatus,
-    Precision,
     Version,
     VersionState,
     VersionStatus,
@@ -145,10 +144,12 @@ def prepared_engine(model: InferenceModel, version: Version, *, repository_uid: 
 
 def engines_of(model: InferenceModel, version: Version, sites: Sites) -> list[NeededEngine]:
     """Return every engine that a version needs in a repository, those that others are made from included."""
-    own = [site for server, site in sites.servers.items() if server in model.spec.servers]
-    needed = [needed_engine(model, version, site) for site in own]
     prepared = prepared_engine(model, version, repository_uid=sites.repository_uid)
-    return [each for engine in (prepared, *needed) if engine is not None for each in engine.lineage]
+    if prepared is None or model.spec.backend not in COMPILED:
+        return [prepared] if prepared is not None else []
+    own = [site for server, site in sites.servers.items() if server in model.spec.servers]
+    compiled = [_compiled_engine(version, prepared, s.target, s.release) for s in own if s.target is not None]
+    return [prepared, *compiled]
 
 
 def _compiled_engine(version: Version, prepared: NeededEngine, target: Target, release: str) -> NeededEngine:

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
+from engine_builder.contract import Precision, Target
 from triton_operator.resources.common import Model, Resource, Status
 from triton_operator.resources.scalars import COSINE_PATTERN, DnsLabel, DnsSubdomain, Sha256, Timestamp
 from triton_operator.resources.schema import (
@@ -16,7 +17,7 @@ from triton_operator.resources.schema import (
     ready_columns,
     rules,
 )
-from triton_operator.resources.version import SOURCE_URI_PATTERN, Backend, Build, Calibration, Precision
+from triton_operator.resources.version import SOURCE_URI_PATTERN, Backend, Build, Calibration
 
 _FIXED = "the operator writes Engines; to build something else change the InferenceModel"
 
@@ -269,6 +270,12 @@ class Engine(Resource):
     status: EngineStatus = Field(
         default_factory=EngineStatus, description="What the operator found; written by it alone."
     )
+
+    @property
+    def target(self) -> Target | None:
+        """Return the GPU that the engine is compiled for, or None of a prepared one."""
+        found = self.spec.target
+        return Target(found.product, found.compute_capability, found.memory_mib) if found else None
 
     @property
     def precision(self) -> Precision:

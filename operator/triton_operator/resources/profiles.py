@@ -1,6 +1,5 @@
 """Optimisation profiles: the shapes that a compiled engine takes."""
 
-import enum
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
@@ -20,14 +19,6 @@ _ORDER = (
 
 _Size = Annotated[int, Field(ge=0, le=2**31 - 1)]
 _Shape = Annotated[tuple[_Size, ...], Field(min_length=1, max_length=MOST_DIMENSIONS)]
-
-
-class Portability(enum.StrEnum):
-    """On which GPUs a compiled engine runs."""
-
-    EXACT = "Exact"
-    SAME_COMPUTE_CAPABILITY = "SameComputeCapability"
-    AMPERE_PLUS = "AmperePlus"
 
 
 class ShapeRange(Model):

@@ -6,10 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from engine_builder import contract
-from engine_builder.contract import CompileOptions
+from engine_builder.contract import CompileOptions, Portability, Precision
 from triton_operator.resources.common import Model
-from triton_operator.resources.profiles import Portability, Profile
+from triton_operator.resources.profiles import Profile
 from triton_operator.resources.scalars import (
     NPZ_URI_PATTERN,
     SHA256_PATTERN,
@@ -113,17 +112,6 @@ class Source(Model):
 
 _UNSAID = {"workspacePercent": 70, "optimizationLevel": 3, "portability": "Exact"}
 """What options are that a spec leaves out."""
-
-
-class Precision(enum.StrEnum):
-    """Precision of the numbers that a model computes with."""
-
-    FP32 = "FP32"
-    TF32 = "TF32"
-    FP16 = "FP16"
-    BF16 = "BF16"
-    INT8 = "INT8"
-    FP8 = "FP8"
 
 
 class Calibration(Model):
@@ -261,9 +249,7 @@ class Build(Model):
             profiles=tuple(profile.to_contract() for profile in self.profiles or ()),
             workspace_percent=usual.workspace_percent if percent is None else percent,
             optimization_level=usual.optimization_level if level is None else level,
-            portability=usual.portability
-            if self.portability is None
-            else contract.Portability(self.portability.value),
+            portability=self.portability or usual.portability,
             precision=self.precision.value,
         )
 

@@ -161,3 +161,18 @@ def test_full_volume_is_told_and_the_build_goes_on_when_there_is_room(stage: Sta
     )
     subprocess.run(["mount", "-o", "remount,size=64m", str(volume)], check=True)
     stage.wait_ready("InferenceModel", "big")
+
+
+def test_new_release_does_not_wait_for_a_model_that_another_keeps_out(stage: Stage) -> None:
+    stage.set_up()
+    older = a_model("older").named_in_triton("shared").with_version(1, stage.put_model("1.onnx", 2.0))
+    newer = a_model("newer").named_in_triton("shared").with_version(1, stage.put_model("2.onnx", 3.0))
+    stage.apply(older)
+    stage.wait_ready("InferenceModel", "older")
+    stage.apply(newer)
+    stage.wait_condition("InferenceModel", "newer", "Stalled", "True", reason="ModelNameTaken")
+    image = "triton-operator/triton-cpu:24.11-py3"
+    stage.kube.patch("TritonServer", "default", {"spec": {"image": image}})
+    stage.wait_ready("TritonServer", "default")
+    stage.wait_ready("InferenceModel", "older")
+    assert set(stage.served_factors("shared", pods=stage.in_service()).values()) == {2.0}

@@ -10,10 +10,9 @@ from tests.unit.engine_builder.models import a_constant, a_model, value
 from tests.unit.engine_builder.nets import a_half_net, a_net, weights
 
 from engine_builder import onnx_precision, rewrite
-from engine_builder.contract import Reason
+from engine_builder.contract import Precision, Reason
 from engine_builder.errors import JobError
 from engine_builder.onnx_precision import Brought, Decision, brought, decide
-from engine_builder.precision import Precision
 
 FLOAT, HALF, BF16 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
 INT8, FP8 = TensorProto.INT8, TensorProto.FLOAT8E4M3FN

@@ -26,9 +26,9 @@ from tests.unit.engine_builder.nets import (
 )
 
 from engine_builder import job, onnx_model, prepare, reference_file, runtime, samples, store
-from engine_builder.contract import Reason, Report, Tensor, from_json
+from engine_builder.contract import Precision, Reason, Report, Tensor, from_json
 from engine_builder.fetch import SingleFile
-from engine_builder.precision import Conversion, Precision
+from engine_builder.precision import Conversion
 from engine_builder.prepare import PrepareRequest
 from engine_builder.progress import Progress
 
