@@ -27,6 +27,8 @@ class Pods:
 
     clients: dict[str, InferenceServerClient]
     headers: dict[str, str]
+    threads: ThreadPoolExecutor
+    """One for each pod, kept: a switch is watched by asking often."""
 
     def load(self, model: str, config: str, versions: AbstractSet[int]) -> None:
         """Have every pod run a model with these versions of it, all pods at once."""
@@ -51,8 +53,7 @@ class Pods:
         ]
 
     def _on_all(self, call: Callable[[InferenceServerClient], Any]) -> list[Any]:
-        with ThreadPoolExecutor() as pool:
-            return list(pool.map(call, self.clients.values()))
+        return list(self.threads.map(call, self.clients.values()))
 
 
 @contextlib.contextmanager
@@ -66,7 +67,8 @@ def connected(stage: Stage) -> Iterator[Pods]:
             )
             for pod in pods
         }
-        yield Pods(clients=clients, headers={KEY_HEADER: _control_key(stage, pods[0])})
+        threads = stack.enter_context(ThreadPoolExecutor(len(pods)))
+        yield Pods(clients=clients, headers={KEY_HEADER: _control_key(stage, pods[0])}, threads=threads)
 
 
 def config_in_tree(stage: Stage, model: str, *, server: str = "default") -> str:

@@ -7,6 +7,7 @@ own onnxruntime backend: `<model>/config.pbtxt` and `<model>/<version>/model.onn
 
 from __future__ import annotations
 
+import asyncio  # noqa: F401 - Triton's stub imports it when it has its first answer, and a request would wait for that
 import json
 from pathlib import Path
 from typing import Any
