@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar, cast
+
+from triton_operator.resources.common import Resource
 
 Object = dict[str, Any]
 Place = tuple[str, str]
 """Namespace and name."""
+
+Kind = TypeVar("Kind", bound=Resource)
 
 
 class Cache:
@@ -18,6 +22,7 @@ class Cache:
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[Place, Object]] = {}
+        self._read: dict[tuple[str, Place], tuple[Object, Resource]] = {}  # as they were parsed last
         self._buried: dict[str, int] = {}  # UID → last version, in the order of their deletion
 
     def put(self, obj: Object) -> bool:
@@ -47,6 +52,7 @@ class Cache:
         self._bury(uid, max(_version(obj), _version(before) if before is not None and ours else -1))
         if ours:
             del known[_place(obj)]
+            self._read.pop((obj["kind"], _place(obj)), None)
         return ours
 
     def get(self, kind: str, namespace: str, name: str) -> Object | None:
@@ -58,6 +64,22 @@ class Cache:
         known = self._objects.get(kind, {})
         places = sorted(place for place in known if namespace is None or place[0] == namespace)
         return [known[place] for place in places]
+
+    def read(self, kind: type[Kind], namespace: str, name: str) -> Kind | None:
+        """Return an object of one of our kinds as its type, or None; each state of it is parsed once."""
+        body = self.get(kind.KIND.kind, namespace, name)
+        return self._parsed(kind, body) if body is not None else None
+
+    def read_all(self, kind: type[Kind], namespace: str | None = None) -> list[Kind]:
+        """Return the objects of one of our kinds as `all` does, as their type."""
+        return [self._parsed(kind, body) for body in self.all(kind.KIND.kind, namespace)]
+
+    def _parsed(self, kind: type[Kind], body: Object) -> Kind:
+        key = (kind.KIND.kind, _place(body))
+        known = self._read.get(key)
+        if known is None or known[0] is not body:
+            known = self._read[key] = (body, kind.parse(body))
+        return cast(Kind, known[1])
 
     def labelled(self, kind: str, namespace: str, labels: dict[str, str]) -> list[Object]:
         """Return the objects that carry all these labels."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from triton_operator.clients.kube import MODEL_REPOSITORY, TRITON_SERVER
 from triton_operator.controllers import attempts
 from triton_operator.controllers.attempts import Work
 from triton_operator.controllers.context import Context
@@ -67,13 +66,12 @@ def _labels(model: InferenceModel, version: Version) -> dict[str, str]:
 def _repository(ctx: Context, model: InferenceModel) -> ModelRepository | None:
     """Return the first repository that any of the model's servers stands on: its settings are used."""
     for name in model.spec.servers:
-        body = ctx.cache.get(TRITON_SERVER.kind, model.namespace, name)
-        if body is None:
+        server = ctx.cache.read(TritonServer, model.namespace, name)
+        if server is None:
             continue
-        repository = TritonServer.parse(body).spec.repository
-        found = ctx.cache.get(MODEL_REPOSITORY.kind, model.namespace, repository)
+        found = ctx.cache.read(ModelRepository, model.namespace, server.spec.repository)
         if found is not None:
-            return ModelRepository.parse(found)
+            return found
     return None
 
 

@@ -7,7 +7,7 @@ import datetime
 
 from engine_builder.contract import StoreManifest
 from triton_operator.clients.keeper import KeeperCallError
-from triton_operator.clients.kube import ENGINE, INFERENCE_MODEL, MODEL_REPOSITORY
+from triton_operator.clients.kube import ENGINE
 from triton_operator.controllers import attempts, compiling, survey
 from triton_operator.controllers.attempts import Work
 from triton_operator.controllers.context import Context
@@ -114,8 +114,7 @@ def _count(ctx: Context, engine: Engine, found: Start | Succeeded) -> None:
 
 
 def _repository(ctx: Context, engine: Engine) -> ModelRepository | None:
-    body = ctx.cache.get(MODEL_REPOSITORY.kind, engine.namespace, engine.spec.repository)
-    return ModelRepository.parse(body) if body is not None else None
+    return ctx.cache.read(ModelRepository, engine.namespace, engine.spec.repository)
 
 
 def _entry(ctx: Context, engine: Engine) -> StoreManifest | None:
@@ -125,7 +124,7 @@ def _entry(ctx: Context, engine: Engine) -> StoreManifest | None:
 
 
 def _usage(ctx: Context, engine: Engine, repository: ModelRepository | None) -> Usage:
-    models = (InferenceModel.parse(body) for body in ctx.cache.all(INFERENCE_MODEL.kind, engine.namespace))
+    models = ctx.cache.read_all(InferenceModel, engine.namespace)
     return usage.of(
         engine,
         models,

@@ -24,10 +24,9 @@ _GOOD_TURNS = frozenset({*(state.value for state in VersionState), "Served", "Fo
 
 async def reconcile(ctx: Context, key: Key) -> float | None:
     """Bring one InferenceModel as far as its servers allow."""
-    body = ctx.cache.get(INFERENCE_MODEL.kind, key.namespace, key.name)
-    if body is None:
+    model = ctx.cache.read(InferenceModel, key.namespace, key.name)
+    if model is None:
         return None  # its servers were told when it went, and unload it
-    model = InferenceModel.parse(body)
     if model.metadata.deletion_timestamp is not None:
         return None
     try:
@@ -94,8 +93,8 @@ async def _ensure_engines(ctx: Context, model: InferenceModel, views: Sequence[S
 async def _ensure_engine(
     ctx: Context, model: InferenceModel, version: Version, needed: NeededEngine, *, repository: str
 ) -> None:
-    body = ctx.cache.get(ENGINE.kind, model.namespace, needed.name)
-    if body is None:
+    engine = ctx.cache.read(Engine, model.namespace, needed.name)
+    if engine is None:
         manifest = engines.manifest(
             engine=needed,
             namespace=model.namespace,
@@ -110,7 +109,6 @@ async def _ensure_engine(
             if found is not None:
                 ctx.cache.put(found)
         return
-    engine = Engine.parse(body)
     if f"{model.name}/{version.number}" not in engine.status.used_by:
         ctx.queue.add(Key(ENGINE.kind, model.namespace, needed.name))
     if engine.spec.source is None:
@@ -133,7 +131,7 @@ def _builds_by_repository(
 
 def _uses(ctx: Context, namespace: str, engine: str) -> set[engines.Use]:
     """Return what the users of an engine say of it."""
-    found = (InferenceModel.parse(body) for body in ctx.cache.all(INFERENCE_MODEL.kind, namespace))
+    found = ctx.cache.read_all(InferenceModel, namespace)
     return {
         engines.Use(Place(version.source.uri, version.source.secret_name), model.spec.check.minimum_cosine)
         for model in found

@@ -149,9 +149,9 @@ async def _sweep(ctx: Context, repository: ModelRepository, found: Snapshot) -> 
 
 def _kept(ctx: Context, repository: ModelRepository) -> SweepRequest:
     namespace, name = repository.namespace, repository.name
-    engines = [Engine.parse(body) for body in ctx.cache.all(ENGINE.kind, namespace)]
-    servers = [TritonServer.parse(body) for body in ctx.cache.all(TRITON_SERVER.kind, namespace)]
-    models = [InferenceModel.parse(body) for body in ctx.cache.all(INFERENCE_MODEL.kind, namespace)]
+    engines = ctx.cache.read_all(Engine, namespace)
+    servers = ctx.cache.read_all(TritonServer, namespace)
+    models = ctx.cache.read_all(InferenceModel, namespace)
     own_servers = [server for server in servers if server.spec.repository == name]
     releases = {(server.name, server.release) for server in own_servers if server.release is not None}
     own_names = {server.name for server in own_servers}

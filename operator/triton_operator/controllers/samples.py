@@ -37,11 +37,10 @@ async def _make(
     ctx: Context, model: InferenceModel, *, repository: str, engine: str, wanted: Entry
 ) -> str | Outcome:
     place = (model.namespace, repository)
-    body = ctx.cache.get(MODEL_REPOSITORY.kind, *place)
-    if body is None or ctx.volumes.snapshot(place) is None:
+    found = ctx.cache.read(ModelRepository, *place)
+    if found is None or ctx.volumes.snapshot(place) is None:
         message = f"ModelRepository {repository} has no keeper that answers yet"
         return Waiting("RepositoryNotReady", message)
-    found = ModelRepository.parse(body)
     work = Work(
         owner=model,
         labels=wanted.labels,

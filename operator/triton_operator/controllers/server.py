@@ -32,11 +32,10 @@ LACKING_LENGTH = 512
 async def reconcile(ctx: Context, key: Key) -> float | None:
     """Bring one TritonServer to what its spec, and the models that name it, say."""
     place = (key.namespace, key.name)
-    body = ctx.cache.get(TRITON_SERVER.kind, *place)
-    if body is None:
+    server = ctx.cache.read(TritonServer, *place)
+    if server is None:
         ctx.fleet.dismiss(place)
         return None
-    server = TritonServer.parse(body)
     if server.metadata.deletion_timestamp is not None:
         return None
     target = targets.resolve(ctx, server)

@@ -8,11 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from engine_builder.contract import Snapshot, TreeState
 from triton_operator.clients.kube import (
-    ENGINE,
-    INFERENCE_MODEL,
-    MODEL_REPOSITORY,
     POD,
-    TRITON_SERVER,
     Object,
 )
 from triton_operator.controllers.context import Context
@@ -68,19 +64,18 @@ RETRY_SECONDS = 2.0
 
 def models_of(ctx: Context, server: TritonServer) -> list[InferenceModel]:
     """Return the models that name a server, on their way out excepted."""
-    found = (InferenceModel.parse(body) for body in ctx.cache.all(INFERENCE_MODEL.kind, server.namespace))
+    found = ctx.cache.read_all(InferenceModel, server.namespace)
     return [m for m in found if server.name in m.spec.servers and m.metadata.deletion_timestamp is None]
 
 
 def ground_of(ctx: Context, server: TritonServer) -> Ground | Outcome:
     """Return what a server stands on, or what is missing."""
-    body = ctx.cache.get(MODEL_REPOSITORY.kind, server.namespace, server.spec.repository)
-    if body is None:
+    repository = ctx.cache.read(ModelRepository, server.namespace, server.spec.repository)
+    if repository is None:
         message = (
             f"ModelRepository {server.spec.repository} does not exist in namespace {server.namespace} yet"
         )
         return Waiting("RepositoryNotFound", message)
-    repository = ModelRepository.parse(body)
     if server.release is None:
         message = (
             f"the tag of image {server.spec.image!r} doesn't tell the Triton release; "
@@ -111,8 +106,8 @@ def _former_trees(ctx: Context, server: TritonServer, store: Snapshot) -> tuple[
 
 def repository_of(ctx: Context, namespace: str, server: str) -> str | None:
     """Return the name of the repository that a server stands on, or None without such a server."""
-    body = ctx.cache.get(TRITON_SERVER.kind, namespace, server)
-    return TritonServer.parse(body).spec.repository if body is not None else None
+    found = ctx.cache.read(TritonServer, namespace, server)
+    return found.spec.repository if found is not None else None
 
 
 def site_of(server: TritonServer, *, repository_uid: str) -> Site:
@@ -122,7 +117,7 @@ def site_of(server: TritonServer, *, repository_uid: str) -> Site:
 
 def sites_on(ctx: Context, namespace: str, repository: str, *, uid: str) -> Sites:
     """Return the servers that stand on a repository."""
-    servers = map(TritonServer.parse, ctx.cache.all(TRITON_SERVER.kind, namespace))
+    servers = ctx.cache.read_all(TritonServer, namespace)
     own = {s.name: site_of(s, repository_uid=uid) for s in servers if s.spec.repository == repository}
     return Sites(uid, own)
 
@@ -135,17 +130,15 @@ def said(resource: Resource) -> str:
 
 def engine_outcomes(ctx: Context, namespace: str) -> dict[str, Outcome]:
     """Return what the Engine objects of a namespace report, as outcomes."""
-    found = (Engine.parse(body) for body in ctx.cache.all(ENGINE.kind, namespace))
-    return {engine.name: _engine_outcome(engine) for engine in found}
+    return {engine.name: _engine_outcome(engine) for engine in ctx.cache.read_all(Engine, namespace)}
 
 
 def view_of(ctx: Context, model: InferenceModel, name: str, outcomes: Outcomes) -> ServerView:
     """Return what the server of this name does with a model."""
-    body = ctx.cache.get(TRITON_SERVER.kind, model.namespace, name)
-    if body is None:
+    server = ctx.cache.read(TritonServer, model.namespace, name)
+    if server is None:
         message = f"TritonServer {name} does not exist in namespace {model.namespace} yet"
         return ServerView(name=name, refusal=Waiting("ServerNotFound", message), known=False)
-    server = TritonServer.parse(body)
     refusal = publish.refusal(model, server, models_of(ctx, server))
     if refusal is not None:
         return ServerView(name=name, refusal=refusal)

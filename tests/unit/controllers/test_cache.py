@@ -4,9 +4,11 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.builders import a_model
 
 from triton_operator.controllers import cache as module
 from triton_operator.controllers.cache import Cache
+from triton_operator.resources.inference_model import InferenceModel
 
 Object = dict[str, Any]
 
@@ -151,3 +153,20 @@ def test_the_cache_ends_as_the_server_is_when_the_watch_has_caught_up(
         assert cache.all("Service") == [last[1]]
     else:
         assert cache.all("Service") == []
+
+
+def test_an_object_is_parsed_once_for_each_of_its_states() -> None:
+    cache = Cache()
+    body = a_model("text").with_version(1, "pvc://models/1.onnx").build()
+    body["metadata"] |= {"namespace": "vision", "uid": "1", "resourceVersion": "1"}
+    cache.put(body)
+    first = cache.read(InferenceModel, "vision", "text")
+    assert first is not None
+    assert cache.read_all(InferenceModel, "vision") == [first]
+    assert cache.read(InferenceModel, "vision", "text") is first
+    cache.put({**body, "metadata": {**body["metadata"], "resourceVersion": "2", "generation": 2}})
+    second = cache.read(InferenceModel, "vision", "text")
+    assert second is not None
+    assert second.metadata.generation == 2
+    cache.remove(body)
+    assert cache.read(InferenceModel, "vision", "text") is None
