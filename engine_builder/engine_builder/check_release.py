@@ -35,9 +35,8 @@ def plans(tree: Path) -> dict[str, str]:
     for version in sorted(tree.glob("*/[1-9]*")):
         if version.parent.name.endswith(CANDIDATE):
             continue
-        with contextlib.suppress(
-            OSError, ValueError, KeyError
-        ):  # an entry that isn't whole is Triton's to refuse
+        # An entry that isn't whole is Triton's to refuse.
+        with contextlib.suppress(OSError, ValueError, KeyError):
             manifest = json.loads((version / "MANIFEST").read_text())
             if manifest.get("tensorrt"):
                 found[manifest["engine"]] = manifest["tensorrt"]

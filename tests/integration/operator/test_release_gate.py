@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.integration.eventually import eventually
-from tests.integration.operator.test_tensorrt import A10, a_tensorrt_model, jobs, set_up
+from tests.integration.operator.test_tensorrt import A10, a_tensorrt_model, engines, set_up
 from tests.libnvinfer import a_library
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def test_image_that_cannot_run_the_plans_is_refused_until_it_can(
     image("same")
     stage.wait_ready("TritonServer", "default")
     stage.wait_ready("InferenceModel", "text")
-    assert jobs(stage, "compile") == [plan.name] * 2
+    assert engines(stage)[plan.name]["status"]["attempt"] == 2
 
 
 def test_pods_of_the_former_image_serve_on_when_the_new_one_is_refused(
