@@ -46,7 +46,7 @@ class ServedModel:
         written = config.as_dict()
         if written.get("input") and written.get("output"):
             return config
-        opened = cls._open(_version_directory(), written)
+        opened = cls._open(file_of(_version_directory(), written, default=cls.filename), written)
         batched = max_batch_size(written) > 0
         if not written.get("input"):
             for tensor in complete(opened.inputs, batched=batched):
@@ -64,13 +64,21 @@ class ServedModel:
         """
         config = json.loads(args["model_config"])
         directory = Path(args["model_repository"], args["model_version"])
+        self.serve(file_of(directory, config, default=self.filename), config)
+
+    def serve(self, path: Path, config: Config) -> None:
+        """Take this file for the model.
+
+        Raises:
+            TritonModelException: it can't be opened, or isn't what the configuration says.
+        """
         self._batched = max_batch_size(config) > 0
         self._texts = {t["name"] for t in config.get("output", ()) if t["data_type"] == "TYPE_STRING"}
-        self._opened = self._open(directory, config)
+        self._opened = self._open(path, config)
         try:
             check(config, inputs=self._opened.inputs, outputs=self._opened.outputs)
         except UnservableModelError as error:
-            raise pb_utils.TritonModelException(f"{directory / self.filename}: {error}") from None
+            raise pb_utils.TritonModelException(f"{path}: {error}") from None
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests of one batch, each with its outputs or its own error."""
@@ -86,11 +94,7 @@ class ServedModel:
         return [responses[index] for index in range(len(requests))]
 
     @classmethod
-    def _open(cls, directory: Path, config: Config) -> Opened:
-        # the version directory is a link into the store, and further files lie beside the real one
-        path = (directory / (config.get("default_model_filename") or cls.filename)).resolve()
-        if not path.is_file():
-            raise pb_utils.TritonModelException(f"{directory} has no file {path.name}")
+    def _open(cls, path: Path, config: Config) -> Opened:
         try:
             return cls.open(path, config)
         except Exception as error:  # noqa: BLE001 - the errors of runtimes share no base class
@@ -105,6 +109,19 @@ class ServedModel:
                 for name, array in zip(question.outputs, outcome, strict=True)
             ]
         )
+
+
+def file_of(directory: Path, config: Config, *, default: str) -> Path:
+    """Return the file that a version is served from.
+
+    Raises:
+        TritonModelException: it is not there.
+    """
+    # the version directory is a link into the store, and further files lie beside the real one
+    path = (directory / (config.get("default_model_filename") or default)).resolve()
+    if not path.is_file():
+        raise pb_utils.TritonModelException(f"{directory} has no file {path.name}")
+    return path
 
 
 def _question(index: int, request: Any) -> Question:

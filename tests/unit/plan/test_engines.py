@@ -153,7 +153,7 @@ def test_an_engine_of_openvino_is_made_from_another_for_no_gpu_and_says_what_its
         "backend": "OpenVINO",
         "repository": "models",
         "from": needed.prepared.name,
-        "build": {"precision": "FP16"},
+        "build": {"precision": "FP16", "keepIO": True},
     }
     stored = Engine.parse(an_engine(needed) | {"spec": body["spec"]})
     assert stored.precision == "FP16"

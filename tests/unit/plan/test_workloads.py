@@ -231,7 +231,7 @@ def test_a_convert_job_reads_and_writes_the_repository_alone() -> None:
     assert any(a.startswith("--from=onnxruntime-") for a in arguments)
     assert {volume["name"] for volume in pod_of(job)["volumes"]} == {"repository", "tmp"}
     assert job["metadata"]["labels"][names.COMPONENT] == jobs.CONVERT
-    assert "nvidia.com/gpu" not in str(job)
+    assert "affinity" not in pod_of(job)
 
 
 def test_numbers_that_stay_need_no_arguments() -> None:
