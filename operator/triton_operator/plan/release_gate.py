@@ -18,7 +18,7 @@ RELEASE_MISMATCH = "ReleaseMismatch"
 _CODE = Path(check_release.__file__).read_text(encoding="utf-8")
 """As text: an image of ours in this pod would replace all pods at every upgrade of the operator."""
 _ENTRY = """\
-command -v python3 >/dev/null || { echo "no python3 in this image: TensorRT was not compared with the tree"; exit 0; }
+command -v python3 >/dev/null || { echo "no python3 in this image: nothing was compared"; exit 0; }
 python3 -c "$@"
 [ $? -ne 10 ] || exit 10"""
 """Whatever ends otherwise than with a refusal holds up nobody."""
