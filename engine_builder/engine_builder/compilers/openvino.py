@@ -66,7 +66,9 @@ def convert(model: Path, target: Path, signature: Signature) -> Converted:
             openvino.save_model(network, target, compress_to_fp16=False)
         with progress.step("load"):  # what is published does load
             core.compile_model(target, "CPU")
-    except RuntimeError as error:
+    except (JobError, OSError, MemoryError):
+        raise
+    except Exception as error:  # OpenVINO's errors share no other base class
         _require_room(target.parent)
         raise JobError(
             Reason.UNSUPPORTED_OPERATOR, f"OpenVINO refuses the model: {_told(error)}: {_ADVICE}"
@@ -106,7 +108,7 @@ def _unservable(name: str, why: str) -> JobError:
     )
 
 
-def _told(error: RuntimeError) -> str:
+def _told(error: Exception) -> str:
     """Return OpenVINO's message without places of its source code."""
     lines = [line.strip() for line in str(error).splitlines()]
     told = " ".join(line for line in lines if line and not line.startswith(("Exception from", "Check '")))
