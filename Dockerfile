@@ -85,7 +85,7 @@ RUN /opt/pip/bin/pip --python /opt/venv/bin/python install --quiet --require-has
     && find onnx/backend/test/data -mindepth 1 -maxdepth 1 ! -name light -exec rm -rf {} + \
     && rm -rf numpy/*/tests onnxruntime/tools onnxruntime/transformers/models \
     && rm -f openvino/libs/*_gpu_* openvino/libs/*_npu_* openvino/libs/*_jax_* openvino/libs/*_paddle_* \
-        openvino/libs/*_pytorch_* openvino/libs/*_tensorflow_* \
+        openvino/libs/*_pytorch_* openvino/libs/*_tensorflow_* openvino/libs/cache.json \
     && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 
 FROM python AS engine-builder
@@ -118,7 +118,7 @@ RUN /opt/pip/bin/pip install --quiet --require-hashes --no-deps --requirement /l
     && cd /packages/onnxruntime \
     && rm -rf numpy/*/tests onnxruntime/transformers onnxruntime/tools onnxruntime/quantization \
     && cd /packages/openvino/openvino/libs \
-    && rm -f *_gpu_* *_npu_* *_jax_* *_paddle_* *_pytorch_* *_tensorflow_* \
+    && rm -f *_gpu_* *_npu_* *_jax_* *_paddle_* *_pytorch_* *_tensorflow_* cache.json \
     && chmod -R a+rX /opt/tritonserver /packages \
     && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/tritonserver/backends /packages
 

@@ -62,7 +62,8 @@ def convert_engine(request: ConvertRequest, progress: Progress) -> Report:
         progress.seconds.update(converted.seconds)
         with progress.step("store"):
             manifest = _store(request, layout, place, prepared=prepared, converted=converted)
-    made = f"converted {prepared.engine} with OpenVINO {converted.version} ({human(manifest.size_bytes)})"
+    version = converted.version.partition("-")[0]
+    made = f"converted {prepared.engine} with OpenVINO {version} ({human(manifest.size_bytes)})"
     return store.report_of(manifest, made)
 
 

@@ -78,7 +78,7 @@ def test_a_prepared_engine_becomes_one_of_openvino_with_the_answers_of_its_sourc
     prepared = a_prepared(layout, a_matmul())
     report = _convert(layout)
     assert report.reason is Reason.SUCCEEDED, report.message
-    assert f"OpenVINO {openvino.get_version()}" in report.message
+    assert f"OpenVINO {openvino.get_version().partition('-')[0]} " in report.message
     manifest = store.read_manifest(layout, ENGINE)
     assert manifest is not None
     assert store.damaged_files(layout, manifest) == []
