@@ -77,7 +77,8 @@ class OpenVINOSession:
     """The same for OpenVINO, which has other words."""
 
     def __init__(self, path: Path) -> None:
-        self._model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_NUM_THREADS": 1})
+        settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        self._model = openvino.Core().compile_model(path, "CPU", settings)
 
     def run(self, outputs: list[str], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Return these outputs; one request of a model that is used at a time."""

@@ -31,6 +31,8 @@ DATATYPES = {
 """Triton's datatype for each of OpenVINO's that its own backend serves."""
 THREADS = "INFERENCE_NUM_THREADS"
 """Parameter of Triton's own backend. Pods share cores: one thread by default."""
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+"""The same answers on every CPU: where one has bfloat16, OpenVINO uses it unasked."""
 
 
 class TritonPythonModel(ServedModel):
@@ -43,7 +45,7 @@ class TritonPythonModel(ServedModel):
         """Compile a model for the CPU."""
         parameters = config.get("parameters", {})
         threads = int(parameters.get(THREADS, {}).get("string_value", 1))
-        compiled = openvino.Core().compile_model(path, "CPU", {THREADS: threads})
+        compiled = openvino.Core().compile_model(path, "CPU", {THREADS: threads, **EXACT})
 
         def run(outputs: Any, inputs: Any) -> list[Any]:
             answers = compiled(dict(inputs))
