@@ -79,11 +79,13 @@ FROM pip AS engine-builder-dependencies
 COPY locks/engine-builder.txt /locks/
 # The lock is complete; --no-deps, as it overrides a limit of botocore's (pyproject.toml).
 # Of onnx's test data only the small nets stay: they are the sample models of the examples; of onnxruntime's tools
-# the quantiser and the FP16 converter, with what they import
+# the quantiser and the FP16 converter, with what they import; of OpenVINO what reads ONNX and runs on a CPU
 RUN /opt/pip/bin/pip --python /opt/venv/bin/python install --quiet --require-hashes --no-deps --requirement /locks/engine-builder.txt \
     && cd /opt/venv/lib/python3.11/site-packages \
     && find onnx/backend/test/data -mindepth 1 -maxdepth 1 ! -name light -exec rm -rf {} + \
     && rm -rf numpy/*/tests onnxruntime/tools onnxruntime/transformers/models \
+    && rm -f openvino/libs/*_gpu_* openvino/libs/*_npu_* openvino/libs/*_jax_* openvino/libs/*_paddle_* \
+        openvino/libs/*_pytorch_* openvino/libs/*_tensorflow_* openvino/libs/cache.json \
     && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 
 FROM python AS engine-builder
@@ -109,15 +111,23 @@ RUN /opt/pip/bin/pip install --quiet --require-hashes --no-deps --requirement /l
     && mv /site/pytriton/tritonserver/python_backend_stubs/3.11/triton_python_backend_stub /opt/tritonserver/backends/python/ \
     && mv /site/nvidia_pytriton.libs /opt/tritonserver/lib \
     && rm -rf /opt/tritonserver/lib/libpython3* \
-    && mv /site/numpy /site/numpy.libs /site/onnxruntime /packages/ \
-    && rm -rf /packages/numpy/*/tests \
-        /packages/onnxruntime/transformers /packages/onnxruntime/tools /packages/onnxruntime/quantization \
+    && mkdir /packages/onnxruntime /packages/openvino \
+    && mv /site/numpy /site/numpy.libs /site/onnxruntime /packages/onnxruntime/ \
+    && mv /site/openvino /packages/openvino/ \
+    && ln -s ../onnxruntime/numpy ../onnxruntime/numpy.libs /packages/openvino/ \
+    && cd /packages/onnxruntime \
+    && rm -rf numpy/*/tests onnxruntime/transformers onnxruntime/tools onnxruntime/quantization \
+    && cd /packages/openvino/openvino/libs \
+    && rm -f *_gpu_* *_npu_* *_jax_* *_paddle_* *_pytorch_* *_tensorflow_* cache.json \
     && chmod -R a+rX /opt/tritonserver /packages \
     && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/tritonserver/backends /packages
 
 FROM pip AS triton-cpu-backend
-COPY images/triton-cpu/onnxruntime /onnxruntime
-RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /onnxruntime
+COPY images/triton-cpu /source
+RUN for name in onnxruntime openvino; do \
+        mkdir -p "/backends/$name" && cp -r /source/common/. "/source/$name/." "/backends/$name/" || exit 1; \
+    done \
+    && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /backends
 
 FROM ${BASE_IMAGE} AS triton-cpu
 RUN apt-get -o Acquire::Retries=3 update \
@@ -126,8 +136,8 @@ RUN apt-get -o Acquire::Retries=3 update \
     && groupadd --gid 1000 triton-server \
     && useradd --uid 1000 --gid 1000 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin triton-server
 COPY --from=triton-cpu-server /opt/tritonserver /opt/tritonserver
-COPY --from=triton-cpu-server /packages /opt/tritonserver/backends/onnxruntime
-COPY --from=triton-cpu-backend /onnxruntime /opt/tritonserver/backends/onnxruntime
+COPY --from=triton-cpu-server /packages /opt/tritonserver/backends
+COPY --from=triton-cpu-backend /backends /opt/tritonserver/backends
 # Each model has a process that imports numpy: without threads, which no backend here uses, that costs half.
 ENV HOME=/tmp \
     LD_LIBRARY_PATH=/opt/tritonserver/lib \
@@ -136,7 +146,7 @@ ENV HOME=/tmp \
 USER 1000:1000
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="triton-operator triton-cpu" \
-      org.opencontainers.image.description="Triton Inference Server with onnxruntime on the CPU, for tests" \
+      org.opencontainers.image.description="Triton Inference Server with onnxruntime and OpenVINO on the CPU, for tests" \
       org.opencontainers.image.licenses="Apache-2.0 AND BSD-3-Clause" \
       org.opencontainers.image.version="${VERSION}"
 ENTRYPOINT ["tritonserver"]

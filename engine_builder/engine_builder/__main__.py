@@ -20,6 +20,7 @@ from engine_builder.contract import (
     Target,
     from_json,
 )
+from engine_builder.convert import ConvertRequest, convert_engine
 from engine_builder.errors import JobError
 from engine_builder.fetch import SingleFile
 from engine_builder.files import human
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_prepare(commands)
     _add_compile(commands)
+    _add_convert(commands)
     _add_export(commands)
     _add_resolve(commands)
     _add_reference(commands)
@@ -158,6 +160,12 @@ def _add_engine(command: argparse.ArgumentParser) -> None:
     command.add_argument("--key", type=_digest, required=True, help="the engine's full key, 64 hex digits")
 
 
+def _add_origin(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--from", type=_entry, required=True, metavar="NAME", dest="prepared", help="the prepared engine"
+    )
+
+
 def _add_prepare(commands: Any) -> None:
     command = commands.add_parser(
         "prepare", help="make an engine from a source", description=prepare.prepare.__doc__, epilog=_EPILOG
@@ -210,9 +218,7 @@ def _add_compile(commands: Any) -> None:
     )
     _add_repository(command)
     _add_engine(command)
-    command.add_argument(
-        "--from", type=_entry, required=True, metavar="NAME", dest="prepared", help="the prepared engine"
-    )
+    _add_origin(command)
     command.add_argument(
         "--options",
         type=_json(CompileOptions),
@@ -245,6 +251,21 @@ def _add_compile(commands: Any) -> None:
     _add_staging(command)
     _add_termination_log(command)
     command.set_defaults(run=_compile)
+
+
+def _add_convert(commands: Any) -> None:
+    command = commands.add_parser(
+        "convert",
+        help="convert a prepared engine to OpenVINO's format",
+        description=convert_engine.__doc__,
+        epilog=_EPILOG,
+    )
+    _add_repository(command)
+    _add_engine(command)
+    _add_origin(command)
+    _add_staging(command)
+    _add_termination_log(command)
+    command.set_defaults(run=_convert)
 
 
 def _add_export(commands: Any) -> None:
@@ -366,6 +387,18 @@ def _compile(arguments: argparse.Namespace) -> int:
     )
     progress = Progress()
     return _run(arguments, lambda: compile_engine(request, progress), progress, engine=arguments.engine)
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    request = ConvertRequest(
+        repository=arguments.repository,
+        engine=arguments.engine,
+        key=arguments.key,
+        prepared=arguments.prepared,
+        staging_uid=arguments.staging_uid,
+    )
+    progress = Progress()
+    return _run(arguments, lambda: convert_engine(request, progress), progress, engine=arguments.engine)
 
 
 def _export(arguments: argparse.Namespace) -> int:

@@ -6,15 +6,12 @@ TensorRT, in an image that is not ours.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine_builder import __version__, files, store
+from engine_builder import __version__, files, origin, store
 from engine_builder.compilers import builder, profiles, timing_cache
 from engine_builder.compilers.task import Task
 from engine_builder.contract import (
@@ -88,7 +85,7 @@ def compile_engine(request: CompileRequest, progress: Progress) -> Report:
     standing = store.find(layout, engine=request.engine, key=request.key)
     if standing is not None:
         return store.report_of(standing, "the engine was in the store already")
-    prepared = _prepared(layout, request)
+    prepared = origin.find(layout, request.prepared)
     _check_profiles(prepared, request.options)
     with store.staging(layout, request.staging_uid) as place:
         store.require_space(layout, prepared.size_bytes)
@@ -98,17 +95,6 @@ def compile_engine(request: CompileRequest, progress: Progress) -> Report:
             manifest = _store(request, layout, place, prepared=prepared, built=built, progress=progress)
     report = store.report_of(manifest, _summary(request, built))
     return dataclasses.replace(report, compiler_seconds=built.compiler_seconds)
-
-
-def _prepared(layout: Layout, request: CompileRequest) -> StoreManifest:
-    found = store.read_manifest(layout, request.prepared)
-    if found is None or not store.is_whole(layout, found) or store.MODEL_FILE not in found.files:
-        raise JobError(
-            Reason.ENGINE_MISSING,
-            f"store/{request.prepared} is not there or not whole, or holds no ONNX model: delete its Engine, "
-            "and it is prepared anew",
-        )
-    return found
 
 
 def _check_profiles(prepared: StoreManifest, options: CompileOptions) -> None:
@@ -146,10 +132,7 @@ def _store(
     built: Built,
     progress: Progress,
 ) -> StoreManifest:
-    known = {store.PLAN_FILE: built.plan_sha256}
-    if store.REFERENCE_FILE in prepared.files:
-        _link(layout.store / prepared.engine / store.REFERENCE_FILE, place / store.REFERENCE_FILE)
-        known[store.REFERENCE_FILE] = prepared.files[store.REFERENCE_FILE]
+    known = {store.PLAN_FILE: built.plan_sha256, **origin.share_answers(layout, prepared, place)}
     report = json.dumps(_full_report(request, prepared, built, progress), indent=1, ensure_ascii=False)
     files.write_file(place / store.REPORT_FILE, report.encode())
     draft = dataclasses.replace(
@@ -164,15 +147,6 @@ def _store(
         target=request.target,
     )
     return store.publish(layout, place, store.seal(place, draft))
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give a file of the store a second name, or copy it where the volume cannot."""
-    with contextlib.suppress(OSError):
-        os.link(source, target, follow_symlinks=False)
-        return
-    shutil.copyfile(source, target)
-    target.chmod(files.FILE_MODE)
 
 
 def _full_report(

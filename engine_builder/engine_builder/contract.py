@@ -22,6 +22,9 @@ PREPARE_VERSION = 1
 """Version of the preparing algorithm. Raised by hand when the same source would give other
 bytes; part of every engine's key, so raising it rebuilds the world."""
 
+OPENVINO_VERSION = 1
+"""The same for what OpenVINO's engines are converted with."""
+
 TERMINATION_MESSAGE_BYTES = 3072
 """Most bytes of a report in a termination message (Kubernetes keeps 4,096)."""
 

@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, list[str]] = {
     "prepare": [sys.executable, "-m", "engine_builder"],
     "resolve": [sys.executable, "-m", "engine_builder"],
     "samples": [sys.executable, "-m", "engine_builder"],
+    "convert": [sys.executable, "-m", "engine_builder"],
     "compile": [sys.executable, "-m", "engine_builder"],
 }
 """What the images' entry points run, by the component in the pod's labels; others run their command."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import datetime
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,10 @@ Object = dict[str, Any]
 
 
 class PodDouble:
-    """A pod with one container; `faults` are those of a Triton in it."""
+    """A pod with one container; `faults` are those of a Triton in it.
+
+    Init containers run in Triton pods alone: those of Jobs bring our code, which is here already.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,10 @@ class PodDouble:
         self._api = api
         self._pod = pod
         self._spec: Object = pod["spec"]["containers"][0]
+        self._init_specs: list[Object] = (
+            pod["spec"].get("initContainers", []) if self.component == "triton" else []
+        )
+        self._init_statuses: dict[str, Object] = {}
         self._node = node
         self._directory = directory
         self._volume = volume
@@ -72,6 +80,8 @@ class PodDouble:
         self._main = asyncio.current_task()
         await self._bind()
         setting = await self._prepare()
+        for spec in self._init_specs:
+            await self._initialise(spec, setting)
         while not self._final:
             ended = await self._run_container(setting)
             if self._final:
@@ -216,6 +226,27 @@ class PodDouble:
             with contextlib.suppress(asyncio.CancelledError):
                 await watching
 
+    async def _initialise(self, spec: Object, setting: Setting) -> None:
+        """Run an init container again and again until it ends well, as a kubelet does."""
+        waiting = {"waiting": {"reason": "PodInitializing"}}
+        last: Object = {}
+        while not self._final:
+            environment = {**setting.environment, **self._variables()}
+            here = dataclasses.replace(setting, environment=environment)
+            container = make_container("", spec, here, faults=self.faults)
+            started = _now()
+            await self._start(container)
+            ended = await container.wait()
+            state = _terminated(ended, started=started, container="")
+            if not ended.exit_code:
+                self._init_statuses[spec["name"]] = {"state": state, "lastState": last}
+                return
+            last = state
+            crashed = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off restarting"}}
+            self._init_statuses[spec["name"]] = {"state": crashed, "lastState": last}
+            await self._write(self._status("Pending", state=waiting), only_news=True)
+            await asyncio.sleep(RESTART_SECONDS)
+
     async def _start(self, container: Container) -> None:
         """Start a container whole, even when the pod ends meanwhile: then end it again."""
         starting = asyncio.ensure_future(container.start())
@@ -274,7 +305,8 @@ class PodDouble:
 
     def _status(self, phase: str, *, state: Object, ready: bool = False) -> Object:
         now = _now()
-        flags = {"PodScheduled": True, "Initialized": True, "ContainersReady": ready, "Ready": ready}
+        initialised = all("terminated" in each["state"] for each in self._init_statuses.values())
+        flags = {"PodScheduled": True, "Initialized": initialised, "ContainersReady": ready, "Ready": ready}
         return {
             "phase": phase,
             "podIP": self.address,
@@ -283,6 +315,10 @@ class PodDouble:
             "conditions": [
                 {"type": name, "status": "True" if value else "False", "lastTransitionTime": now}
                 for name, value in flags.items()
+            ],
+            "initContainerStatuses": [
+                {"name": name, "image": "", "imageID": "", "ready": False, "restartCount": 0, **status}
+                for name, status in self._init_statuses.items()
             ],
             "containerStatuses": [
                 {

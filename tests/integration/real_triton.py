@@ -139,8 +139,9 @@ def _backends(workdir: Path, *, site: Path) -> Path:
         utils = next(site.glob("**/triton_python_backend_utils.py"), None)
         if utils:
             shutil.copy(utils, backends / "python")
-        model = next((_images() / "triton-cpu").glob("**/onnxruntime/model.py"))
-        shutil.copytree(model.parent, backends / "onnxruntime")
+        for name in ("onnxruntime", "openvino"):
+            for part in ("common", name):
+                shutil.copytree(_images() / "triton-cpu" / part, backends / name, dirs_exist_ok=True)
     return backends
 
 

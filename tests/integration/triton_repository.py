@@ -13,9 +13,11 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
+import numpy as np
 import onnxruntime
+import openvino
 from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
@@ -64,11 +66,31 @@ class Faults:
     """Whether every call waits until it is cancelled or this is switched off."""
 
 
+class Session(Protocol):
+    """A model that a runtime has opened."""
+
+    def run(self, outputs: list[str], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Return these outputs."""
+
+
+class OpenVINOSession:
+    """The same for OpenVINO, which has other words."""
+
+    def __init__(self, path: Path) -> None:
+        settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        self._model = openvino.Core().compile_model(path, "CPU", settings)
+
+    def run(self, outputs: list[str], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Return these outputs; one request of a model that is used at a time."""
+        answers = self._model.create_infer_request().infer(dict(inputs))
+        return [np.array(answers[name]) for name in outputs]
+
+
 @dataclasses.dataclass(frozen=True)
 class Version:
     """One version that is loaded: session, the configuration it runs with, age of its files."""
 
-    session: onnxruntime.InferenceSession
+    session: Session
     config: model_config_pb2.ModelConfig
     modified: float
     labels: Mapping[str, tuple[str, ...]]
@@ -347,7 +369,9 @@ def _labels(path: Path) -> tuple[str, ...]:
         raise OSError(text) from error
 
 
-def _session(directory: Path, backend: str) -> onnxruntime.InferenceSession:
+def _session(directory: Path, backend: str) -> Session:
+    if backend == "openvino":
+        return OpenVINOSession(directory / "model.xml")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1

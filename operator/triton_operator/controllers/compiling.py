@@ -22,7 +22,7 @@ def work(ctx: Context, engine: Engine, repository: ModelRepository) -> Work | Ou
     origin = engine.spec.origin or ""
     store = ctx.volumes.snapshot((engine.namespace, repository.name))
     if store is None or origin not in store.engines:
-        return _before(ctx, engine.namespace, origin)
+        return before(ctx, engine.namespace, origin)
     servers = map(TritonServer.parse, ctx.cache.all(TRITON_SERVER.kind, engine.namespace))
     server = compile_jobs.lender(engine, servers)
     if server is None:
@@ -49,11 +49,11 @@ def work(ctx: Context, engine: Engine, repository: ModelRepository) -> Work | Ou
     )
 
 
-def _before(ctx: Context, namespace: str, origin: str) -> Outcome:
-    """Say how far the prepared engine is that this one is compiled from."""
+def before(ctx: Context, namespace: str, origin: str) -> Outcome:
+    """Say how far the prepared engine is that another is made from."""
     body = ctx.cache.get(ENGINE.kind, namespace, origin)
     if body is None:
-        return Waiting("OriginMissing", f"Engine {origin}, which it is compiled from, does not exist yet")
+        return Waiting("OriginMissing", f"Engine {origin}, which it is made from, does not exist yet")
     ready = Engine.parse(body).status.condition("Ready")
     told = f": {ready.message}" if ready is not None else ""
     return Waiting("Preparing", f"waits for Engine {origin}{told}", after=TURN_SECONDS)

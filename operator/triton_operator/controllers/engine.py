@@ -8,7 +8,7 @@ import datetime
 from engine_builder.contract import StoreManifest
 from triton_operator.clients.keeper import KeeperCallError
 from triton_operator.clients.kube import ENGINE
-from triton_operator.controllers import attempts, compiling, survey
+from triton_operator.controllers import attempts, compiling, converting, survey
 from triton_operator.controllers.attempts import Work
 from triton_operator.controllers.context import Context
 from triton_operator.controllers.queue import Key
@@ -19,6 +19,7 @@ from triton_operator.plan.usage import Usage
 from triton_operator.resources.engine import Engine
 from triton_operator.resources.inference_model import InferenceModel
 from triton_operator.resources.model_repository import ModelRepository
+from triton_operator.resources.version import Backend
 
 
 async def reconcile(ctx: Context, key: Key) -> float | None:
@@ -68,6 +69,8 @@ async def _reconcile(
 
 def _work(ctx: Context, engine: Engine, repository: ModelRepository) -> Work | Outcome:
     """Return how the engine is made, or what must be there before."""
+    if engine.spec.backend is Backend.OPENVINO:
+        return converting.work(ctx, engine, repository)
     if engine.spec.source is None:
         return compiling.work(ctx, engine, repository)
     return Work(

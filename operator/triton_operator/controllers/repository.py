@@ -158,7 +158,7 @@ def _kept(ctx: Context, repository: ModelRepository) -> SweepRequest:
     releases |= {(s, r) for s, r in _releases_in_use(ctx, namespace) if s in own_names}
     preparing = [
         pod
-        for component in (jobs.PREPARE, jobs.COMPILE, samples.COMPONENT)
+        for component in (jobs.PREPARE, jobs.CONVERT, jobs.COMPILE, samples.COMPONENT)
         for pod in ctx.cache.labelled(POD.kind, namespace, names.labels(component))
     ]
     return sweep.keep(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from engine_builder.contract import TreeState
 from triton_operator.clients.kube import (
     DEPLOYMENT,
@@ -15,7 +17,7 @@ from triton_operator.controllers.context import Context
 from triton_operator.controllers.queue import Key
 from triton_operator.controllers.survey import Ground
 from triton_operator.controllers.volumes import tree_of
-from triton_operator.plan import names, pods, triton_workload
+from triton_operator.plan import names, pods, release_gate, triton_workload
 from triton_operator.plan.conditions import shorten
 from triton_operator.plan.keeper_workload import key_secret
 from triton_operator.plan.outcome import Outcome, OutcomeError, Ready, Waiting
@@ -118,11 +120,9 @@ def _outcome(ctx: Context, server: TritonServer, deployment: Object, *, models: 
     if not models:
         return Ready("NoModels", "no model is published here yet: the pods start with the first one")
     so_far = f"{ready}/{wanted} pods are ready"
-    for pod in own_pods:
-        trouble = pods.waiting_trouble(pod)
-        if trouble is not None:
-            reason, message = trouble
-            return Waiting(reason, f"{so_far}; pod {pod['metadata']['name']}: {message}")
+    obstacle = _obstacle(server, own_pods)
+    if obstacle is not None:
+        return dataclasses.replace(obstacle, message=f"{so_far}; {obstacle.message}")
     if ready < wanted or not _is_rolled_out(deployment):
         return Waiting("PodsStarting", so_far)
     silent = _silent(ctx, server)
@@ -134,6 +134,19 @@ def _outcome(ctx: Context, server: TritonServer, deployment: Object, *, models: 
         return Waiting("ModelsMissing", f"{so_far}; {first}")
     noun = "model" if models == 1 else "models"
     return Ready("Serving", f"{so_far}, {models} {noun} published")
+
+
+def _obstacle(server: TritonServer, own_pods: list[Object]) -> Outcome | None:
+    """Return what keeps a pod from starting: its own image, or what scheduler and kubelet say."""
+    refused = release_gate.refusal(server, own_pods)
+    if refused is not None:
+        return refused
+    for pod in own_pods:
+        trouble = pods.waiting_trouble(pod)
+        if trouble is not None:
+            reason, message = trouble
+            return Waiting(reason, f"pod {pod['metadata']['name']}: {message}")
+    return None
 
 
 def _silent(ctx: Context, server: TritonServer) -> list[str]:

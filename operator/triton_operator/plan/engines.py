@@ -46,9 +46,11 @@ def _made_from(engine: NeededEngine, version: Version, minimum_cosine: str) -> d
         if conversion:
             conversion["minimumCosine"] = minimum_cosine
         return {"source": source, **conversion, "prepareVersion": PREPARE_VERSION}
-    target = compilation.target
+    target, origin = compilation.target, compilation.origin.name
+    if target is None:
+        return {"from": origin, **_conversion(version)}
     return {
-        "from": compilation.origin.name,
+        "from": origin,
         "target": {
             "product": target.product,
             "computeCapability": target.compute_capability,

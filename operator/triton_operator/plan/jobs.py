@@ -12,16 +12,17 @@ from triton_operator.resources.common import Resource
 from triton_operator.resources.engine import Engine
 from triton_operator.resources.inference_model import InferenceModel
 from triton_operator.resources.model_repository import ModelRepository, PrepareSettings
-from triton_operator.resources.version import Calibration, Version
+from triton_operator.resources.version import Backend, Calibration, Version
 
 PREPARE = "prepare"
+CONVERT = "convert"
 COMPILE = "compile"
 """Component labels of Jobs that make engines."""
 
 
 def labels_of(engine: Engine) -> dict[str, str]:
     """Return the labels by which the Jobs that make an engine are found."""
-    component = PREPARE if engine.spec.origin is None else COMPILE
+    component = {Backend.OPENVINO: CONVERT, Backend.TENSORRT: COMPILE}.get(engine.spec.backend, PREPARE)
     return names.labels(component, engine=engine.name)
 
 
@@ -85,6 +86,30 @@ def _calibration_claim(engine: Engine) -> str | None:
         return None
     found = uri.parse(calibration.uri)
     return found.claim if isinstance(found, uri.ClaimSource) else None
+
+
+def convert(*, engine: Engine, attempt: int, repository: ModelRepository, images: Images) -> Manifest:
+    """Return the Job that converts a prepared engine, on a CPU; the engine must be made from one."""
+    origin, settings = engine.spec.origin, repository.spec.prepare
+    if origin is None:
+        raise ValueError(f"Engine {engine.name} is prepared from a source")
+    arguments = [
+        "convert",
+        f"--repository={podspec.REPOSITORY_MOUNT}",
+        f"--engine={engine.name}",
+        f"--key={engine.spec.key}",
+        f"--from={origin}",
+        "--staging-uid=$(POD_UID)",
+    ]
+    pod = _pod(
+        arguments,
+        reading=sources.NO_SOURCE,
+        claim=repository.claim_name,
+        settings=settings,
+        images=images,
+    )
+    labels = labels_of(engine)
+    return _job(engine, base=engine.name, attempt=attempt, labels=labels, pod=pod, settings=settings)
 
 
 def resolve(

@@ -13,8 +13,13 @@ from tritonclient.grpc import model_config_pb2 as pb
 from engine_builder.contract import CONFIG_PARAMETER, Signature, Tensor
 from triton_operator.resources.inference_model import InferenceModelSpec
 from triton_operator.resources.serving import InstanceGroup, Serving
+from triton_operator.resources.version import Backend
 
-TRITON_BACKENDS = {"ONNXRuntime": "onnxruntime", "TensorRT": "tensorrt"}
+TRITON_BACKENDS = {
+    Backend.ONNX_RUNTIME: "onnxruntime",
+    Backend.OPENVINO: "openvino",
+    Backend.TENSORRT: "tensorrt",
+}
 """Backend of the spec → Triton's name for it."""
 
 _DATATYPES = {"BYTES": "TYPE_STRING"}
@@ -45,8 +50,22 @@ class CandidateConfig:
 
 
 def max_batch_size(spec: InferenceModelSpec, signature: Signature, versions: Collection[int]) -> int:
-    """Return Triton's max_batch_size: what the spec says, or 0 when the batch dimension is fixed."""
+    """Return Triton's max_batch_size: what the spec says, or 0 when the batch dimension is fixed.
+
+    It is 0, too, where the batch is one of the free dimensions that OpenVINO takes as they come.
+    """
+    if spec.backend is Backend.OPENVINO and not _is_padded(spec, signature):
+        return 0
     return spec.max_batch_size(versions) if signature.has_batch else 0
+
+
+def _is_padded(spec: InferenceModelSpec, signature: Signature) -> bool:
+    """Tell whether OpenVINO's batches are filled up: with a max_batch_size its backend runs no other.
+
+    So it has one only to put requests together, and where the other dimensions let it fill up.
+    """
+    fixed = all(-1 not in tensor.shape[1:] for tensor in signature.inputs)
+    return spec.serving.dynamic_batching is not None and fixed
 
 
 def unknown_labels(spec: InferenceModelSpec, signature: Signature) -> tuple[str, ...]:
@@ -115,13 +134,22 @@ def _config(
     name: str, spec: InferenceModelSpec, signature: Signature, versions: Collection[int]
 ) -> pb.ModelConfig:
     """Return what a model and its candidates have in common."""
-    config = pb.ModelConfig(name=name, backend=TRITON_BACKENDS[spec.backend.value])
+    config = pb.ModelConfig(name=name, backend=TRITON_BACKENDS[spec.backend])
     config.max_batch_size = max_batch_size(spec, signature, versions)
     skip = 1 if config.max_batch_size else 0
     config.input.extend(_tensor(pb.ModelInput(), tensor, skip) for tensor in signature.inputs)
     config.output.extend(_tensor(pb.ModelOutput(), tensor, skip) for tensor in signature.outputs)
+    if spec.backend is Backend.OPENVINO:
+        _add_openvino(config)
     _add_serving(config, spec.serving)
     return config
+
+
+def _add_openvino(config: pb.ModelConfig) -> None:
+    """Add what its backend must be told: https://github.com/triton-inference-server/openvino_backend."""
+    if config.max_batch_size:
+        for parameter in ("ENABLE_BATCH_PADDING", "SKIP_OV_DYNAMIC_BATCHSIZE"):
+            config.parameters[parameter].string_value = "YES"
 
 
 def _add_fingerprint(config: pb.ModelConfig) -> str:
@@ -154,6 +182,8 @@ def _add_serving(config: pb.ModelConfig, serving: Serving) -> None:
         group = config.instance_group.add()
         group.count = instance.count
         group.kind = pb.ModelInstanceGroup.Kind.Value(_KINDS[instance.kind.value])
+        if config.backend == TRITON_BACKENDS[Backend.OPENVINO] and group.kind == group.KIND_AUTO:
+            group.kind = group.KIND_CPU  # on a node with GPUs Triton would choose these
     for key, value in sorted(serving.parameters.items()):
         config.parameters[key].string_value = value
 

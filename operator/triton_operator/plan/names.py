@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import NewType
 
-from engine_builder.contract import PREPARE_VERSION, CompileOptions, Target
+from engine_builder.contract import OPENVINO_VERSION, PREPARE_VERSION, CompileOptions, Target
 
 GROUP = "triton-operator.io"
 MANAGER = "triton-operator"
@@ -87,6 +87,11 @@ def compiled_engine_key(
     in the key, or a mirror would build everything again.
     """
     return EngineKey(digest("compiled", prepared_key, dataclasses.asdict(target), release, _steady(options)))
+
+
+def converted_engine_key(*, prepared_key: EngineKey) -> EngineKey:
+    """Return the key of OpenVINO's engine: it is the same for every CPU, release and batch size."""
+    return EngineKey(digest("openvino", prepared_key, OPENVINO_VERSION))
 
 
 def _steady(options: CompileOptions) -> dict[str, object]:

@@ -26,6 +26,10 @@ class Reading:
     scratch: str
 
 
+NO_SOURCE = Reading(volumes=(), mounts=(), arguments=(), scratch=CLAIM_SCRATCH)
+"""What a pod needs that reads the repository alone."""
+
+
 def reading(source: str, secret: str | None, repository: ModelRepository) -> Reading:
     """Return what the pod needs that reads a source.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from triton_operator.plan import gpu_labels, names, podspec, target
+from triton_operator.plan import gpu_labels, names, podspec, release_gate, target
 from triton_operator.plan.keeper_workload import KEY_FIELD
 from triton_operator.plan.podspec import Manifest
 from triton_operator.resources.gpu import Gpu, TargetStatus
@@ -121,6 +121,8 @@ def _pod(server: TritonServer, *, release: str, claim: str, secret: str) -> Mani
         "whenUnsatisfiable": "ScheduleAnyway",
         "labelSelector": {"matchLabels": pod_labels(server)},
     }
+    if spec.gpu is not None:
+        pod["initContainers"] = [release_gate.container(server, tree=_tree(server, release))]
     return pod | {
         "terminationGracePeriodSeconds": _grace_seconds(spec.shutdown),
         "topologySpreadConstraints": [spread],
@@ -180,12 +182,15 @@ def _affinity(gpu: Gpu, hardware: TargetStatus) -> Manifest:
     return podspec.on_products(label, products, or_unlabelled=target.is_stated(gpu))
 
 
+def _tree(server: TritonServer, release: str) -> str:
+    return f"{podspec.REPOSITORY_MOUNT}/servers/{server.metadata.name}/{release}"
+
+
 def _arguments(server: TritonServer, *, release: str) -> list[str]:
-    tree = f"{podspec.REPOSITORY_MOUNT}/servers/{server.metadata.name}/{release}"
     return [
         # Triton answers it as its name: an IP address may be another pod's by now.
         f"--id=$({POD_NAME_VARIABLE})",
-        f"--model-repository={tree}",
+        f"--model-repository={_tree(server, release)}",
         "--model-control-mode=explicit",
         "--load-model=*",
         "--exit-on-error=false",

@@ -24,7 +24,7 @@ VERSION_REUSED = "VersionReused"
 _UNCONVERTED = frozenset({Precision.FP32, Precision.TF32})
 
 COMPILED = frozenset({Backend.TENSORRT})
-"""Backends whose engines are compiled for a target, from the prepared one."""
+"""Backends whose engines are compiled for a GPU, from the prepared one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Sites:
 
 @dataclasses.dataclass(frozen=True)
 class Compilation:
-    """What an engine is compiled from, for which hardware and release."""
+    """What an engine is made from, for which hardware and release: for any CPU without a target."""
 
     origin: NeededEngine
-    target: Target
-    release: str
+    target: Target | None = None
+    release: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,8 +125,10 @@ def known_digest(model: InferenceModel, version: Version) -> str | None:
 def needed_engine(model: InferenceModel, version: Version, site: Site) -> NeededEngine | None:
     """Return the engine that pods of a site load, or None while its digest or the target is not known."""
     prepared = prepared_engine(model, version, repository_uid=site.repository_uid)
-    if prepared is None or model.spec.backend not in COMPILED:
-        return prepared
+    if prepared is None:
+        return None
+    if model.spec.backend not in COMPILED:
+        return _for_cpus(model, prepared)
     return _compiled_engine(version, prepared, site.target, site.release) if site.target else None
 
 
@@ -145,11 +147,22 @@ def prepared_engine(model: InferenceModel, version: Version, *, repository_uid: 
 def engines_of(model: InferenceModel, version: Version, sites: Sites) -> list[NeededEngine]:
     """Return every engine that a version needs in a repository, those that others are made from included."""
     prepared = prepared_engine(model, version, repository_uid=sites.repository_uid)
-    if prepared is None or model.spec.backend not in COMPILED:
-        return [prepared] if prepared is not None else []
+    if prepared is None:
+        return []
+    if model.spec.backend not in COMPILED:
+        return list(_for_cpus(model, prepared).lineage)
     own = [site for server, site in sites.servers.items() if server in model.spec.servers]
     compiled = [_compiled_engine(version, prepared, s.target, s.release) for s in own if s.target is not None]
     return [prepared, *compiled]
+
+
+def _for_cpus(model: InferenceModel, prepared: NeededEngine) -> NeededEngine:
+    """Return the engine of a backend that needs no GPU: the prepared one, or what is converted from it."""
+    if model.spec.backend is not Backend.OPENVINO:
+        return prepared
+    key = names.converted_engine_key(prepared_key=prepared.key)
+    name = EngineName(engine_name(Backend.OPENVINO, key))
+    return NeededEngine(name, key, Backend.OPENVINO, prepared.sha256, Compilation(prepared))
 
 
 def _compiled_engine(version: Version, prepared: NeededEngine, target: Target, release: str) -> NeededEngine:

@@ -89,13 +89,14 @@ class EngineSpec(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             Rule(
-                "has(self.source) != has(self.from)",
-                f"an Engine is either prepared from a source or compiled from another Engine: {_FIXED}",
+                "has(self.source) != has(self.from) && has(self.source) == (self.backend == 'ONNXRuntime')",
+                "an Engine is either prepared from a source (ONNXRuntime) or made from another Engine: "
+                f"{_FIXED}",
             ),
             Rule(
-                "has(self.from) == has(self.target) && has(self.from) == has(self.release) && "
-                "has(self.from) == has(self.compile)",
-                f"from, target, release and compile of an Engine belong together: {_FIXED}",
+                "(self.backend == 'TensorRT') == has(self.target) && "
+                "has(self.target) == has(self.release) && has(self.target) == has(self.compile)",
+                f"target, release and compile are what an Engine of TensorRT has, and no other: {_FIXED}",
             ),
             *(
                 immutable(
@@ -117,7 +118,7 @@ class EngineSpec(Model):
     )
     backend: Backend = Field(
         description="Triton backend that loads the engine: ONNXRuntime (a prepared engine, which others "
-        "may be compiled from) or TensorRT.",
+        "are made from), OpenVINO or TensorRT.",
         json_schema_extra=rules(
             immutable("self == oldSelf", f"backend of an Engine cannot change: {_FIXED}")
         ),
@@ -132,7 +133,7 @@ class EngineSpec(Model):
     origin: DnsSubdomain | None = Field(
         default=None,
         alias="from",
-        description="Engine of this namespace that a compiled one is made from. Example: "
+        description="Engine of this namespace that it is made from, if not from a source. Example: "
         "onnxruntime-5f1c0a9e2b7d4c11",
     )
     target: EngineTarget | None = Field(default=None, description="GPU that a compiled engine is for.")

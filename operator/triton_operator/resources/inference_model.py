@@ -53,9 +53,10 @@ class InferenceModelSpec(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             Rule(
-                "self.backend != 'ONNXRuntime' || "
+                "self.backend == 'TensorRT' || "
                 "self.versions.all(v, v.build.precision in ['FP32', 'FP16', 'INT8'])",
-                "backend ONNXRuntime serves build.precision FP32, FP16 and INT8: choose one of them",
+                "backends ONNXRuntime and OpenVINO serve build.precision FP32, FP16 and INT8: choose one of "
+                "them",
                 field_path=".versions",
             ),
             immutable(
@@ -120,7 +121,8 @@ class InferenceModelSpec(Model):
         ),
     )
     backend: Backend = Field(
-        description="Triton backend that serves the model. It cannot change. Values: ONNXRuntime.",
+        description="Triton backend that serves the model. It cannot change. Values: ONNXRuntime, "
+        "OpenVINO, TensorRT.",
         json_schema_extra=rules(
             immutable("self == oldSelf", f"backend cannot change: {_NEW_MODEL}"),
         ),

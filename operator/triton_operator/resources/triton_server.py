@@ -237,10 +237,10 @@ class TritonServerSpec(PodSettings):
         description="The Service in front of the pods: HTTP on 8000, gRPC on 8001, metrics on 8002.",
     )
     allowed_backends: Annotated[tuple[Backend, ...], Field(min_length=1, max_length=16)] = Field(
-        default=(Backend.ONNX_RUNTIME, Backend.TENSORRT),
+        default=(Backend.ONNX_RUNTIME, Backend.OPENVINO, Backend.TENSORRT),
         description="Backends whose models may run here; models of others are refused with "
         "BackendNotAllowed. "
-        "Default: [ONNXRuntime, TensorRT].",
+        "Default: [ONNXRuntime, OpenVINO, TensorRT].",
         json_schema_extra=LIST_SET,
     )
     loads: Loads = Field(default_factory=Loads, description="How models are loaded on running pods.")

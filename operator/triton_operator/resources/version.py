@@ -47,6 +47,7 @@ class Backend(enum.StrEnum):
     """Triton backend that serves a model."""
 
     ONNX_RUNTIME = "ONNXRuntime"
+    OPENVINO = "OpenVINO"
     TENSORRT = "TensorRT"
 
 
@@ -199,8 +200,8 @@ class Build(Model):
         default=Precision.FP32,
         description="Precision that the engine computes in. FP32 and TF32 leave the model as it is. FP16 and "
         "INT8 are put into it, and its answers are compared with the source's (check.minimumCosine). BF16 "
-        "and FP8 must be in the model already. ONNXRuntime serves FP32, FP16 and INT8. Values: FP32, TF32, "
-        "FP16, BF16, INT8, FP8. Default: FP32.",
+        "and FP8 must be in the model already. ONNXRuntime and OpenVINO serve FP32, FP16 and INT8. Values: "
+        "FP32, TF32, FP16, BF16, INT8, FP8. Default: FP32.",
     )
     keep_io: bool = Field(
         default=True,

@@ -252,7 +252,7 @@ def test_defaults_are_filled_in(api_server: ApiServer, namespace: str) -> None:
     assert server["spec"]["replicas"] == 1
     assert server["spec"]["shmSize"] == "64Mi"
     assert server["spec"]["service"] == {"type": "ClusterIP"}
-    assert server["spec"]["allowedBackends"] == ["ONNXRuntime", "TensorRT"]
+    assert server["spec"]["allowedBackends"] == ["ONNXRuntime", "OpenVINO", "TensorRT"]
     assert server["spec"]["loads"] == {"maxConcurrent": 8, "timeoutSeconds": 600}
     assert server["spec"]["update"] == {"maxSurge": 1, "maxUnavailable": 0}
     assert server["spec"]["disruption"] == {"maxUnavailable": 1}

@@ -142,6 +142,12 @@ BAD: list[Row] = [
         (a_model(), "spec.versions.0.build", {"precision": name}, ("spec.versions", "FP32, FP16 and INT8"))
         for name in ("TF32", "BF16", "FP8")
     ),
+    (
+        changed(a_model(), "spec.backend", "OpenVINO"),
+        "spec.versions.0.build",
+        {"precision": "BF16"},
+        ("spec.versions", "OpenVINO serve"),
+    ),
     (a_model(), "spec.versions.0.build", {"precision": "FP64"}, ("spec.versions[0].build.precision",)),
     *(
         (a_model(), "spec.versions.0.build", {"keepIO": False, **build}, ("build.keepIO", "FP16 alone"))
@@ -460,6 +466,8 @@ BAD: list[Row] = [
     # an Engine
     (an_engine(), "metadata.name", "mine", ("metadata.name", BY_OPERATOR)),
     (an_engine(), "spec.source.sha256", ABSENT, ("spec.source.sha256", "Required")),
+    (an_engine(), "spec.release", "26.07", ("an Engine of TensorRT", BY_OPERATOR)),
+    (an_engine(), "spec.from", "onnxruntime-1", ("made from another Engine", BY_OPERATOR)),
 ]
 
 CHANGES: list[Row] = [

@@ -38,12 +38,12 @@ def load(path: str) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def batching() -> ModuleType:
-    return load("images/triton-cpu/onnxruntime/batching.py")
+    return load("images/triton-cpu/common/batching.py")
 
 
 @pytest.fixture(scope="session")
 def signature() -> ModuleType:
-    return load("images/triton-cpu/onnxruntime/signature.py")
+    return load("images/triton-cpu/common/signature.py")
 
 
 @pytest.fixture(scope="session")

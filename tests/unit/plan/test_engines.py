@@ -136,3 +136,25 @@ def test_a_secret_goes_with_its_source() -> None:
         a_model("detector").with_version(1, "s3://b/1.onnx", sha256=sha("1"), secret="s3-read")
     )
     assert engine_of(with_secret, 1).key == NEEDED.key  # who reads it decides no byte
+
+
+def test_an_engine_of_openvino_is_made_from_another_for_no_gpu_and_says_what_its_numbers_are() -> None:
+    found = model(
+        a_model("detector")
+        .with_version(1, "pvc://s/1.onnx", sha256=sha("1"), build={"precision": "FP16"})
+        .with_spec(backend="OpenVINO")
+    )
+    needed = engine_of(found, 1)
+    body = engines.manifest(
+        engine=needed, namespace=NAMESPACE, repository="models", model=found, version=found.spec.versions[0]
+    )
+    assert body["spec"] == {
+        "key": needed.key,
+        "backend": "OpenVINO",
+        "repository": "models",
+        "from": needed.prepared.name,
+        "build": {"precision": "FP16", "keepIO": True},
+    }
+    stored = Engine.parse(an_engine(needed) | {"spec": body["spec"]})
+    assert stored.precision == "FP16"
+    assert engines.adjusted(stored, uses("pvc://s/2.onnx")) is None

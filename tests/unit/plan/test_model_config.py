@@ -373,3 +373,41 @@ def test_nothing_changed_exactly_when_the_fingerprint_stayed(
     before, after = rendered(serving, signature=signature), rendered(other, signature=signature)
     same = before.fingerprint == after.fingerprint
     assert (model_config.changes(before.text, after.text) == ()) == same
+
+
+# -- OpenVINO ----------------------------------------------------------------------------------------
+
+
+def openvino(
+    serving: dict[str, object] | None = None, *, signature: Signature | None = None
+) -> pb.ModelConfig:
+    builder = a_model().with_version(1, "pvc://sources/1.onnx").with_spec(backend="OpenVINO")
+    return read(rendered(serving, signature=signature, builder=builder))
+
+
+def test_openvino_takes_batches_as_they_come_unless_requests_are_put_together() -> None:
+    plain, together = openvino(), openvino({"dynamicBatching": {}, "maxBatchSize": 8})
+    assert (plain.backend, plain.max_batch_size, list(plain.input[0].dims)) == ("openvino", 0, [-1, 3])
+    assert (together.max_batch_size, list(together.input[0].dims)) == (8, [3])
+    assert not plain.HasField("dynamic_batching")
+    padding = {k: v.string_value for k, v in together.parameters.items() if k != CONFIG_PARAMETER}
+    assert padding == {"ENABLE_BATCH_PADDING": "YES", "SKIP_OV_DYNAMIC_BATCHSIZE": "YES"}
+    assert "ENABLE_BATCH_PADDING" not in plain.parameters
+
+
+def test_openvino_fills_up_no_batch_of_inputs_with_other_free_dimensions() -> None:
+    found = openvino({"dynamicBatching": {}}, signature=a_signature(a_tensor("x", -1, 3, -1)))
+    assert (found.max_batch_size, list(found.input[0].dims)) == (0, [-1, 3, -1])
+
+
+def test_openvino_runs_on_the_cpu_and_does_what_the_user_says() -> None:
+    serving = {
+        "dynamicBatching": {},
+        "instances": [{"count": 2}],
+        "parameters": {"ENABLE_BATCH_PADDING": "NO"},
+    }
+    found = openvino(serving)
+    assert [(group.count, group.kind) for group in found.instance_group] == [
+        (2, pb.ModelInstanceGroup.KIND_CPU)
+    ]
+    assert found.parameters["ENABLE_BATCH_PADDING"].string_value == "NO"

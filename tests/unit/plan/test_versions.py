@@ -393,3 +393,27 @@ def test_calibration_data_with_a_digest_is_the_same_wherever_it_lies() -> None:
     places = ("pvc://s/c.npz", "pvc://other/c.npz")
     data = [{"uri": uri, "sha256": sha("c")} for uri in places]
     assert len({key_of({"precision": "INT8", "calibration": each}) for each in data}) == 1
+
+
+# -- engines that are converted for CPUs ---------------------------------------------------------
+
+
+def converted_model(**build: object) -> InferenceModel:
+    builder = a_model().with_version(1, "pvc://s/1.onnx", sha256=sha("1"), build=build)
+    return model(builder.with_spec(backend="OpenVINO", servers=["cpu", "a10"]))
+
+
+def test_openvinos_engine_is_made_from_the_prepared_one_and_the_same_for_every_server() -> None:
+    found = converted_model()
+    engine = needed(found, on(None))
+    assert engine.name == f"openvino-{engine.key[:16]}"
+    assert engine.lineage == (engine_of(model(with_versions(1)), 1), engine)
+    assert {needed(found, site) for site in (on(A10), on(L4, release="26.08"))} == {engine}
+    sites = Sites(REPOSITORY_UID, {"cpu": on(None), "a10": on(A10)})
+    assert versions.engines_of(found, found.spec.versions[0], sites) == list(engine.lineage)
+
+
+def test_a_batch_size_converts_nothing_again_and_a_precision_does() -> None:
+    first = needed(converted_model(), on(None))
+    assert needed(converted_model(maxBatchSize=64), on(None)) == first
+    assert needed(converted_model(precision="FP16"), on(None)).name != first.name

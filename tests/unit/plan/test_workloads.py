@@ -57,6 +57,17 @@ def a_converting_job(build: Object, *, minimum_cosine: str = "0.97") -> Object:
     return jobs.prepare(engine=Engine.parse(body), attempt=1, repository=on, images=IMAGES)
 
 
+def a_convert_job() -> Object:
+    found = model(
+        a_model("detector").with_version(1, "pvc://s/1.onnx", sha256=sha("1")).with_spec(backend="OpenVINO")
+    )
+    needed = engine_of(found, 1)
+    body = an_engine(needed)
+    spec = {"key": needed.key, "backend": "OpenVINO", "repository": "models", "from": needed.prepared.name}
+    on = repository(a_repository("models").with_spec(prepare=SETTINGS))
+    return jobs.convert(engine=Engine.parse(body | {"spec": spec}), attempt=1, repository=on, images=IMAGES)
+
+
 def a_resolve_job() -> Object:
     found = repository(a_repository("models").with_spec(prepare=SETTINGS))
     version = MODEL.spec.versions[0]
@@ -99,6 +110,7 @@ WORKLOADS = {
         {"precision": "INT8", "calibration": {"uri": "pvc://tests/a$$b.npz", "sha256": sha("c")}}
     ),
     "remote": a_remote_job(),
+    "convert": a_convert_job(),
     "resolve": a_resolve_job(),
     "samples": a_reference_job(),
     "keeper": a_keeper(),
@@ -173,6 +185,7 @@ def test_only_keeper_and_jobs_that_store_may_write_to_the_volume() -> None:
 
     assert writes(WORKLOADS["keeper"], "repository")
     assert writes(WORKLOADS["prepare"], "repository")
+    assert writes(WORKLOADS["convert"], "repository")
     assert writes(WORKLOADS["samples"], "repository")
     assert not writes(WORKLOADS["triton"], "repository")
     for job in ("prepare", "resolve", "samples", "calibrated"):
@@ -209,6 +222,16 @@ def test_kubernetes_replaces_nothing_in_a_source() -> None:
         arguments = container_of(WORKLOADS[name])["args"]
         assert f"--source={source.replace('$', '$$')}" in arguments  # "$$" means "$" there
         assert "--source-root=/source" in arguments
+
+
+def test_a_convert_job_reads_and_writes_the_repository_alone() -> None:
+    job = a_convert_job()
+    arguments = container_of(job)["args"]
+    assert arguments[0] == "convert"
+    assert any(a.startswith("--from=onnxruntime-") for a in arguments)
+    assert {volume["name"] for volume in pod_of(job)["volumes"]} == {"repository", "tmp"}
+    assert job["metadata"]["labels"][names.COMPONENT] == jobs.CONVERT
+    assert "affinity" not in pod_of(job)
 
 
 def test_numbers_that_stay_need_no_arguments() -> None:

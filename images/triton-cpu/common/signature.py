@@ -1,4 +1,4 @@
-"""What a model takes and gives: the ONNX file's tensors against those of config.pbtxt.
+"""What a model takes and gives: the tensors of its file against those of config.pbtxt.
 
 Pure: plain values in, plain values out. `Config` is Triton's model configuration in its JSON
 form, as the Python backend hands it over (enums as `TYPE_FP32`, 64-bit numbers as text).
@@ -12,23 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-DATATYPES = {
-    "tensor(bool)": "TYPE_BOOL",
-    "tensor(uint8)": "TYPE_UINT8",
-    "tensor(uint16)": "TYPE_UINT16",
-    "tensor(uint32)": "TYPE_UINT32",
-    "tensor(uint64)": "TYPE_UINT64",
-    "tensor(int8)": "TYPE_INT8",
-    "tensor(int16)": "TYPE_INT16",
-    "tensor(int32)": "TYPE_INT32",
-    "tensor(int64)": "TYPE_INT64",
-    "tensor(float16)": "TYPE_FP16",
-    "tensor(float)": "TYPE_FP32",
-    "tensor(double)": "TYPE_FP64",
-    "tensor(string)": "TYPE_STRING",
-}
-"""Triton's datatype for each of onnxruntime's. BF16 has no numpy type and is left out."""
-
 
 class UnservableModelError(ValueError):
     """The model and its configuration don't fit; the text is what Triton shows as the load error."""
@@ -36,23 +19,11 @@ class UnservableModelError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """An input or output of the ONNX file, with the batch dimension; -1 where a dimension is free."""
+    """An input or output of the file, with the batch dimension; -1 where a dimension is free."""
 
     name: str
     datatype: str
     dims: tuple[int, ...]
-
-
-def tensor_of(node: Any) -> Tensor:
-    """Read one of onnxruntime's `NodeArg`s.
-
-    Raises:
-        UnservableModelError: a type that Triton's Python backend cannot carry.
-    """
-    if node.type not in DATATYPES:
-        raise UnservableModelError(f"tensor '{node.name}' is a {node.type}, which this backend cannot serve")
-    dims = tuple(dim if isinstance(dim, int) and dim >= 0 else -1 for dim in node.shape)
-    return Tensor(node.name, DATATYPES[node.type], dims)
 
 
 def check(config: Mapping[str, Any], *, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
