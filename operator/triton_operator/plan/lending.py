@@ -62,9 +62,11 @@ def loan_of(deployment: Object | None) -> Loan | None:
     """Return the loan that a server's Deployment carries, or None."""
     metadata = deployment["metadata"] if deployment is not None else {}
     try:
-        return from_json(Loan, (metadata.get("annotations") or {})[names.LENT])
+        found = from_json(Loan, (metadata.get("annotations") or {})[names.LENT])
+        attempts.parse_time(found.since)
     except (KeyError, ValueError):  # none, or something that another hand wrote
         return None
+    return found
 
 
 def left_to(server: TritonServer, loan: Loan | None) -> int:

@@ -176,7 +176,9 @@ def test_a_gpu_that_is_of_no_help_goes_back_and_is_not_lent_again() -> None:
 
 def test_a_deployment_keeps_the_loan() -> None:
     assert loan_of({"metadata": {"annotations": {names.LENT: LOAN.to_text()}}}) == LOAN
-    for other in (None, {"metadata": {}}, {"metadata": {"annotations": {names.LENT: "{}"}}}):
+    for text in ("{}", LOAN.to_text().replace(LOAN.since, "yesterday")):
+        assert loan_of({"metadata": {"annotations": {names.LENT: text}}}) is None
+    for other in (None, {"metadata": {}}):
         assert loan_of(other) is None
 
 
