@@ -50,7 +50,7 @@ demo-down: setup ## Remove what `make demo` installed; leave the cluster
 	@$(USE_CLUSTER) $(PYTHON) hack/demo --images $(IMAGES) --cluster $(CLUSTER) --remove
 
 ##@ Check
-.PHONY: test lint types layers verify unit chart integration corpus corpus-sample faults faults-sample e2e bench-switch
+.PHONY: test lint types layers verify unit chart integration corpus corpus-sample faults faults-sample e2e bench-switch bench-build
 test: setup ## All checks and tests, with a table of seconds at the end
 	@MAKE="$(MAKE)" $(PYTHON) hack/steps.py $(TEST_STEPS)
 
@@ -97,8 +97,11 @@ e2e: cluster-ready ## The whole of it on real nodes, through the installed chart
 	$(USE_CLUSTER) IMAGES=$(IMAGES) CLUSTER=$(CLUSTER) $(PYTEST) tests/e2e
 
 bench-switch: cluster-ready ## What clients notice of switches and restarts: a table (ONLY=ROW RATE= ROUNDS= LOAD_SECONDS=)
-	@$(USE_CLUSTER) IMAGES=$(IMAGES) CLUSTER=$(CLUSTER) $(PYTHON) tests/bench $(if $(ONLY),--only $(ONLY)) \
+	@$(USE_CLUSTER) IMAGES=$(IMAGES) CLUSTER=$(CLUSTER) $(PYTHON) tests/bench switch $(if $(ONLY),--only $(ONLY)) \
 		$(if $(RATE),--rate $(RATE)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(LOAD_SECONDS),--seconds $(LOAD_SECONDS))
+
+bench-build: cluster-ready ## What a build costs beyond the compiler, beside a bare Job: a table (ROUNDS=)
+	@$(USE_CLUSTER) IMAGES=$(IMAGES) CLUSTER=$(CLUSTER) $(PYTHON) tests/bench build $(if $(ROUNDS),--rounds $(ROUNDS))
 
 ##@ Cluster
 .PHONY: cluster-up cluster-down cluster-status cluster-ready binaries images

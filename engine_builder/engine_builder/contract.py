@@ -350,6 +350,8 @@ class Snapshot:
     engines: Mapping[str, StoreManifest]
     trees: tuple[TreeState, ...]
     staging: tuple[str, ...]
+    progress: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Staging directory (the UID of a Job's pod) → percent, of those that tell how far they are."""
 
 
 @dataclasses.dataclass(frozen=True)

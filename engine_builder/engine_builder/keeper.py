@@ -13,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from engine_builder import check, files, names, store, sweep, tree, volume
+from engine_builder.compilers import monitor
 from engine_builder.contract import (
     CheckRequest,
     CheckResult,
@@ -131,11 +132,14 @@ class Keeper:
         """Return everything on the volume."""
         able = self._abilities
         with _volume_errors():
+            staging = sweep.list_staging(self._layout)
+            told = {name: monitor.read(self._layout.staging / name) for name in staging}
             return Snapshot(
                 volume=volume.measure(self._layout, rename=able.rename, links=able.links, fsync=able.fsync),
                 engines=dict(store.entries(self._layout)),
                 trees=tuple(tree.state(found) for found in tree.list_trees(self._layout)),
-                staging=tuple(sweep.list_staging(self._layout)),
+                staging=tuple(staging),
+                progress={name: percent for name, percent in told.items() if percent is not None},
             )
 
     def read_tree(self, server: str, release: str) -> TreeState:

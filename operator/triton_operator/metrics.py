@@ -74,6 +74,18 @@ class Metrics:
             buckets=_LONG_SECONDS,
             registry=r,
         )
+        self._gpu_seconds = Counter(
+            "triton_operator_build_gpu_seconds",
+            "GPU seconds that compile Jobs held: how long a pod had its GPUs, times their number.",
+            ("product", "result"),
+            registry=r,
+        )
+        self._compiler_seconds = Counter(
+            "triton_operator_build_compiler_seconds",
+            "What the compiler itself took of these GPU seconds.",
+            ("product", "result"),
+            registry=r,
+        )
         self._loads = Counter(
             "triton_operator_loads",
             "Loads and unloads on Triton pods, by result: done, refused or unreachable.",
@@ -128,6 +140,11 @@ class Metrics:
         """Note the end of a build Job."""
         self._builds.labels(backend, result).inc()
         self._build_seconds.labels(backend).observe(seconds)
+
+    def held(self, product: str, result: str, *, seconds: float, compiler_seconds: float) -> None:
+        """Note the GPU seconds that a compile Job held, and what the compiler took of them."""
+        self._gpu_seconds.labels(product, result).inc(seconds)
+        self._compiler_seconds.labels(product, result).inc(compiler_seconds)
 
     def loaded(self, operation: str, result: str, seconds: float) -> None:
         """Note a `load` or `unload` on one pod: `done`, `refused` or `unreachable`."""

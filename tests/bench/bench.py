@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from tests.bench.finding import Finding, table
+from tests.bench.finding import WIDTH, Finding, table
 from tests.bench.ground import Ground
 from tests.bench.rows import ROWS
 from tests.e2e.cluster import connected
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 LIMIT_SECONDS = 24 * 60
 """No row begins later than that, however slow those before were."""
-WIDTH = 160
-"""Of the table where there is no terminal, as in a log."""
 
 
 def main(options: Options) -> int:

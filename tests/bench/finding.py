@@ -13,6 +13,8 @@ from load import Record, analysis
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+WIDTH = 160
+"""Of the table where there is no terminal, as in a log."""
 ENOUGH_SECONDS = 5.0
 """So long the window of a change lasts at least: 1,000 requests at the usual rate."""
 
@@ -88,9 +90,9 @@ def _kinds(word: str, records: Sequence[Record], change: Change) -> list[str]:
     ]
 
 
-def table(findings: Sequence[Finding]) -> Table:
+def table(findings: Sequence[Finding], *, title: str = "make bench-switch") -> Table:
     """Return all rows."""
-    made = Table(title="make bench-switch", title_justify="left", show_lines=True)
+    made = Table(title=title, title_justify="left", show_lines=True)
     for heading in ("what", "must reach", "measured", "ok"):
         made.add_column(heading, overflow="fold")
     for found in findings:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tests.integration.triton_double import TritonDouble
 
 NODES = ("double-1", "double-2")
+GPU = "nvidia.com/gpu"
 PROVISIONER = "tests.triton-operator.io/directory"
 TMPFS_SIZE = "tests.triton-operator.io/size"
 """Annotation of a claim that is to have a small file system of its own (root needed)."""
@@ -52,6 +53,8 @@ class Switches:
     """Whether pods of Jobs wait with their container Running, its command not yet begun."""
     unschedulable: bool = False
     """Whether new pods find no node."""
+    gpus: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Namespace → GPUs that its pods have among them; without an entry, as many as they ask for."""
     environment: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
     """Namespace → variables that containers which start there find besides their own."""
     faults: dict[str, Faults] = dataclasses.field(default_factory=dict)
@@ -111,6 +114,7 @@ class KubeletDouble:
         self.directory = directory
         self._server = server
         self._pods: dict[str, PodDouble] = {}
+        self._holding: dict[str, int] = {}  # UID of a pod → GPUs
         self._tasks: set[asyncio.Task[None]] = set()
         self._mounted: list[Path] = []
         self._addresses = _addresses()
@@ -210,6 +214,7 @@ class KubeletDouble:
             uid = pod["metadata"]["uid"]
             known = self._pods.get(uid)
             if change == "DELETED":
+                self._holding.pop(uid, None)
                 if known:
                     self._pods.pop(uid)
                     self._spawn(known.stop())
@@ -226,6 +231,7 @@ class KubeletDouble:
             pod,
             address=next(self._addresses),
             node=lambda: None if self.switches.unschedulable else self._node_for(pod),
+            take_gpus=lambda: self._take_gpus(pod),
             directory=self.directory / "pods" / f"{metadata['namespace']}.{metadata['name']}",
             volume=lambda claim: self.volume(metadata["namespace"], claim),
             held=lambda: self.switches.hold_jobs,
@@ -243,6 +249,20 @@ class KubeletDouble:
             }:
                 return node
         return None
+
+    def _take_gpus(self, pod: Object) -> str:
+        """Let a pod have its GPUs, or return why it can't, in the scheduler's words."""
+        namespace, uid = pod["metadata"]["namespace"], pod["metadata"]["uid"]
+        limits = [each.get("resources", {}).get("limits", {}) for each in pod["spec"]["containers"]]
+        wanted = sum(int(each.get(GPU, 0)) for each in limits)
+        others = [each for each in self._pods.items() if each[1].namespace == namespace and each[0] != uid]
+        held = sum(self._holding.get(other, 0) for other, each in others if not each.has_ended)
+        if wanted and held + wanted > self.switches.gpus.get(namespace, held + wanted):
+            return (
+                f"2 Insufficient {GPU}. preemption: 0/2 nodes are available: 2 No preemption victims found."
+            )
+        self._holding[uid] = wanted
+        return ""
 
     async def _follow_claims(self) -> None:
         async for change, claim in self._api.watch("PersistentVolumeClaim"):

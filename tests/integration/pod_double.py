@@ -41,6 +41,7 @@ class PodDouble:
         *,
         address: str,
         node: Callable[[], str | None],
+        take_gpus: Callable[[], str],
         directory: Path,
         volume: Callable[[str], Path],
         held: Callable[[], bool],
@@ -61,6 +62,7 @@ class PodDouble:
         )
         self._init_statuses: dict[str, Object] = {}
         self._node = node
+        self._take_gpus = take_gpus
         self._directory = directory
         self._volume = volume
         self._held = held
@@ -69,6 +71,7 @@ class PodDouble:
         self._last: Object = {}
         self._container_id = ""
         self._started = ""
+        self._scheduled = ""
         self._final = False
         self._written: Object = {}
         self._main: asyncio.Task[None] | None = None
@@ -139,11 +142,19 @@ class PodDouble:
         await self._write(status)
         await self._remove()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its containers are gone for good, and what they held is free."""
+        return self._written.get("phase") in ("Succeeded", "Failed")
+
     async def _bind(self) -> None:
+        since = _now()
         while True:
             obstacle = await self._obstacle()
             node = None if obstacle else self._node()
             if node:
+                obstacle = self._take_gpus()
+            if node and not obstacle:
                 break
             message = f"0/2 nodes are available: {obstacle or 'no node matches'}"
             unscheduled = {
@@ -151,6 +162,7 @@ class PodDouble:
                 "status": "False",
                 "reason": "Unschedulable",
                 "message": message,
+                "lastTransitionTime": since,
             }
             await self._write({"phase": "Pending", "conditions": [unscheduled]}, only_news=True)
             await asyncio.sleep(PAUSE_SECONDS)
@@ -158,6 +170,7 @@ class PodDouble:
         binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": self.name}, "target": target}
         await self._api.send("POST", self._path("binding"), binding)
         self._pod["spec"]["nodeName"] = node
+        self._scheduled = _now()
 
     async def _obstacle(self) -> str:
         """Return why the pod can't be scheduled: its claims, in the scheduler's words."""
@@ -313,7 +326,11 @@ class PodDouble:
             "podIPs": [{"ip": self.address}],
             "startTime": self._pod["metadata"]["creationTimestamp"],
             "conditions": [
-                {"type": name, "status": "True" if value else "False", "lastTransitionTime": now}
+                {
+                    "type": name,
+                    "status": "True" if value else "False",
+                    "lastTransitionTime": self._scheduled if name == "PodScheduled" else now,
+                }
                 for name, value in flags.items()
             ],
             "initContainerStatuses": [

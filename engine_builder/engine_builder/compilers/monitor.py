@@ -8,6 +8,8 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from engine_builder import files
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -20,6 +22,7 @@ FILE = "progress"
 
 _LOG_EVERY_SECONDS = 5.0
 _UNFINISHED = 99
+_WHOLE = 100
 
 
 @dataclasses.dataclass
@@ -74,7 +77,7 @@ class Teller:
     """Tell a percentage where people and the operator look for it."""
 
     def __init__(self, progress: Progress, place: Path) -> None:
-        self._progress, self._file = progress, place / FILE
+        self._progress, self._file, self._new = progress, place / FILE, place / f"{FILE}.new"
         self._told = self._said = -1
         self._said_at = 0.0
 
@@ -83,7 +86,8 @@ class Teller:
         if percent != self._told:
             self._told = percent
             with contextlib.suppress(OSError):  # a full volume is noticed by what matters
-                self._file.write_text(f"{percent}\n", encoding="ascii")
+                self._new.write_text(f"{percent}\n", encoding="ascii")
+                self._new.rename(self._file)  # whoever reads it finds a number
         if percent != self._said and time.monotonic() - self._said_at >= _LOG_EVERY_SECONDS:
             self._said, self._said_at = percent, time.monotonic()
             self._progress.say(f"progress {percent} %")
@@ -91,6 +95,17 @@ class Teller:
     def finish(self) -> None:
         """Remove the file: what lies in the directory now becomes an engine."""
         self._file.unlink(missing_ok=True)
+        self._new.unlink(missing_ok=True)
+
+
+def read(place: Path) -> int | None:
+    """Return the percentage that an attempt has told in its staging directory, or None.
+
+    Raises:
+        OSError: the volume failed.
+    """
+    told = (files.read_file(place / FILE) or b"").strip()
+    return min(_WHOLE, int(told)) if told.isdigit() and len(told) <= len(str(_WHOLE)) else None
 
 
 class Stop:

@@ -278,7 +278,7 @@ class Kube:
             {"op": "test", "path": "/metadata/uid", "value": uid},
             {
                 "op": "add",
-                "path": f"/metadata/labels/{label.replace('~', '~0').replace('/', '~1')}",
+                "path": f"/metadata/labels/{_escaped(label)}",
                 "value": value,
             },
         ]
@@ -287,6 +287,39 @@ class Kube:
             return await self._patch(kind, path, patch, verb="label")
         except (Invalid, NotFound) as error:  # a failed test is answered without a word of why
             raise replaced(kind, path) from error
+
+    async def scale(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        replicas: int,
+        *,
+        annotation: tuple[str, str | None],
+        uid: str,
+    ) -> Object:
+        """Set the replicas of an object, and an annotation (or take it away: None) that says why, in one.
+
+        The object must have annotations, and the one that is taken away among them.
+
+        Raises:
+            Conflict: it is gone, or is not as it was known.
+        """
+        key, value = annotation
+        path = f"/metadata/annotations/{_escaped(key)}"
+        annotate: Object = {"op": "remove", "path": path}
+        if value is not None:
+            annotate = {"op": "add", "path": path, "value": value}
+        patch: _Patch = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "replace", "path": "/spec/replicas", "value": replicas},
+            annotate,
+        ]
+        where = kind.path(namespace=namespace, name=name)
+        try:
+            return await self._patch(kind, where, patch, verb="scale")
+        except (Invalid, NotFound) as error:  # a failed test is answered without a word of why
+            raise replaced(kind, where) from error
 
     async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str) -> None:
         """Delete an object and, in the background, what it owns; one that is gone already is fine.
@@ -438,6 +471,11 @@ class Kube:
             raise unreachable(f"{method} {path}", error) from error
         answer: aiohttp.ClientResponse = response.response
         return answer
+
+
+def _escaped(key: str) -> str:
+    """Return a key as it stands in a JSON pointer."""
+    return key.replace("~", "~0").replace("/", "~1")
 
 
 def _in_cluster() -> bool:

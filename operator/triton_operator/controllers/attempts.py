@@ -9,7 +9,7 @@ from collections.abc import Callable
 from engine_builder.contract import Reason
 from triton_operator.clients.kube import JOB, POD, Object
 from triton_operator.controllers.context import Context
-from triton_operator.plan import attempts, names
+from triton_operator.plan import attempts, names, pods
 from triton_operator.plan.attempts import Failed, Running, Start, Succeeded
 from triton_operator.plan.outcome import Outcome, Stalled, Waiting
 from triton_operator.resources.common import Resource
@@ -26,7 +26,7 @@ class Work:
 
 def verdict(ctx: Context, work: Work) -> attempts.Verdict:
     """Return what the Jobs of a work say."""
-    jobs = _jobs(ctx, work)
+    jobs = jobs_of(ctx, work.owner, work.labels)
     found = ctx.cache.labelled(POD.kind, work.owner.namespace, work.labels)
     now = datetime.datetime.now(datetime.UTC)
     return attempts.judge(jobs, found, generation=work.owner.metadata.generation, now=now)
@@ -65,7 +65,7 @@ async def _start(ctx: Context, work: Work, attempt: int) -> Outcome:
 
 
 async def _clear(ctx: Context, work: Work) -> None:
-    for job in attempts.outdated(_jobs(ctx, work)):
+    for job in attempts.outdated(jobs_of(ctx, work.owner, work.labels)):
         if "deletionTimestamp" not in job["metadata"]:
             await ctx.children.delete(JOB, job)
 
@@ -78,14 +78,10 @@ async def clear_ended(ctx: Context, namespace: str, labels: dict[str, str]) -> N
             await ctx.children.delete(JOB, job)
 
 
-def _jobs(ctx: Context, work: Work) -> list[Object]:
-    found = ctx.cache.labelled(
-        JOB.kind, work.owner.namespace, {**work.labels, names.MANAGED_BY: names.MANAGER}
-    )
-    uid = work.owner.metadata.uid
-    return [
-        job for job in found if any(o["uid"] == uid for o in job["metadata"].get("ownerReferences") or [])
-    ]
+def jobs_of(ctx: Context, owner: Resource, labels: dict[str, str]) -> list[Object]:
+    """Return the Jobs of a work's attempts."""
+    found = ctx.cache.labelled(JOB.kind, owner.namespace, {**labels, names.MANAGED_BY: names.MANAGER})
+    return [job for job in found if pods.is_owned_by(job, owner.metadata.uid)]
 
 
 def _numbered(message: str, attempt: int) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from triton_operator.clients.kube import ENGINE, JOB, TRITON_SERVER
-from triton_operator.controllers import targets
+import dataclasses
+
+from triton_operator.clients.kube import ENGINE, JOB, POD
+from triton_operator.controllers import attempts, lending, targets
 from triton_operator.controllers.attempts import Work
 from triton_operator.controllers.context import Context
-from triton_operator.plan import compile_jobs, jobs, names, target
+from triton_operator.controllers.volumes import PROGRESS_SECONDS
+from triton_operator.plan import compile_jobs, jobs, names, pods, target
+from triton_operator.plan.attempts import Running, Verdict
+from triton_operator.plan.lending import told_by_engine
 from triton_operator.plan.outcome import Outcome, Stalled, Waiting
 from triton_operator.plan.target import Resolution
 from triton_operator.resources.engine import Engine
@@ -23,8 +28,7 @@ def work(ctx: Context, engine: Engine, repository: ModelRepository) -> Work | Ou
     store = ctx.volumes.snapshot((engine.namespace, repository.name))
     if store is None or origin not in store.engines:
         return before(ctx, engine.namespace, origin)
-    servers = map(TritonServer.parse, ctx.cache.all(TRITON_SERVER.kind, engine.namespace))
-    server = compile_jobs.lender(engine, servers)
+    server = _server(ctx, engine)
     if server is None:
         product = engine.spec.target.product if engine.spec.target else ""
         message = f"no TritonServer with {product} and release {engine.spec.release} is there to build it"
@@ -49,6 +53,17 @@ def work(ctx: Context, engine: Engine, repository: ModelRepository) -> Work | Ou
     )
 
 
+def _server(ctx: Context, engine: Engine) -> TritonServer | None:
+    """Return the server whose settings the engine's Jobs take."""
+    return compile_jobs.lender(engine, ctx.cache.read_all(TritonServer, engine.namespace))
+
+
+def gpus_of(ctx: Context, engine: Engine) -> int:
+    """Return how many GPUs each of the engine's Jobs has."""
+    server = _server(ctx, engine)
+    return server.spec.gpu.count if server is not None and server.spec.gpu is not None else 1
+
+
 def before(ctx: Context, namespace: str, origin: str) -> Outcome:
     """Say how far the prepared engine is that another is made from."""
     body = ctx.cache.get(ENGINE.kind, namespace, origin)
@@ -56,7 +71,7 @@ def before(ctx: Context, namespace: str, origin: str) -> Outcome:
         return Waiting("OriginMissing", f"Engine {origin}, which it is made from, does not exist yet")
     ready = Engine.parse(body).status.condition("Ready")
     told = f": {ready.message}" if ready is not None else ""
-    return Waiting("Preparing", f"waits for Engine {origin}{told}", after=TURN_SECONDS)
+    return Waiting("Preparing", f"waits for Engine {origin}{told}")
 
 
 def _turn(ctx: Context, engine: Engine, server: TritonServer) -> Outcome | None:
@@ -70,3 +85,31 @@ def _turn(ctx: Context, engine: Engine, server: TritonServer) -> Outcome | None:
         return None
     message = f"waits for its turn: {busy} of {most} builds of TritonServer {server.name} are under way"
     return Waiting("Queued", message, after=TURN_SECONDS)
+
+
+def progress(ctx: Context, engine: Engine) -> int | None:
+    """Return how far the compiler is, in percent, or None while it doesn't work."""
+    known = ctx.volumes.progress((engine.namespace, engine.spec.repository))
+    for pod in ctx.cache.labelled(POD.kind, engine.namespace, jobs.labels_of(engine)):
+        percent = known.get(pod["metadata"]["uid"])
+        if percent is not None and not pods.has_ended(pod):
+            return percent
+    return None
+
+
+def with_progress(ctx: Context, engine: Engine, found: Verdict) -> Verdict:
+    """Return the verdict on a running Job with how far its compiler is."""
+    percent = progress(ctx, engine)
+    if percent is None or not isinstance(found, Running):
+        return found
+    return dataclasses.replace(found, message=f"compiling, {percent} %")
+
+
+def told(ctx: Context, engine: Engine, outcome: Outcome) -> Outcome:
+    """Return the outcome of an engine under way with the GPU that its Job borrows; looked at often."""
+    newest = attempts.newest(ctx, engine.namespace, jobs.labels_of(engine))
+    server, loan = lending.loan_for(ctx, engine, newest.name if newest else "")
+    outcome = told_by_engine(loan, server, outcome)
+    if isinstance(outcome, Waiting) and outcome.after is None:
+        return dataclasses.replace(outcome, after=min(PROGRESS_SECONDS, ctx.settings.fleet_seconds))
+    return outcome

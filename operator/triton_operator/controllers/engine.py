@@ -7,16 +7,16 @@ import datetime
 
 from engine_builder.contract import StoreManifest
 from triton_operator.clients.keeper import KeeperCallError
-from triton_operator.clients.kube import ENGINE
+from triton_operator.clients.kube import ENGINE, POD
 from triton_operator.controllers import attempts, compiling, converting, survey
 from triton_operator.controllers.attempts import Work
 from triton_operator.controllers.context import Context
 from triton_operator.controllers.queue import Key
-from triton_operator.plan import jobs, names, size, usage
+from triton_operator.plan import build_times, jobs, names, size, usage
 from triton_operator.plan.attempts import Failed, Start, Succeeded
 from triton_operator.plan.outcome import Outcome, OutcomeError, Ready, Waiting
 from triton_operator.plan.usage import Usage
-from triton_operator.resources.engine import Engine
+from triton_operator.resources.engine import BuildStatus, Engine
 from triton_operator.resources.inference_model import InferenceModel
 from triton_operator.resources.model_repository import ModelRepository
 from triton_operator.resources.version import Backend
@@ -97,23 +97,18 @@ async def _build(ctx: Context, engine: Engine, repository: ModelRepository, used
         except KeeperCallError as error:
             raise OutcomeError(Waiting("KeeperUnreachable", str(error), after=2.0)) from error
         if _entry(ctx, engine) is not None:
-            _count(ctx, engine, found)
             return Ready("Built", f"in the store of ModelRepository {repository.name}")
     if isinstance(found, Succeeded):
         if found.lost_after > 0:
             message = f"Job {found.job} has ended well; its engine is about to appear in the store"
             return Waiting("Building", message, after=min(2.0, found.lost_after))
         found = Start(attempt=found.attempt + 1)  # somebody removed it from the volume
-    if isinstance(found, Failed) and engine.status.job != found.job:
-        ctx.metrics.built(engine.spec.backend.value, found.reason, 0.0)
     if isinstance(found, Failed) and found.retry_after is not None and not used.used_by:
         return Waiting(found.reason, f"{found.message} (no model uses this engine: it is not tried again)")
-    return await attempts.advance(ctx, work, found)
-
-
-def _count(ctx: Context, engine: Engine, found: Start | Succeeded) -> None:
-    if isinstance(found, Succeeded):
-        ctx.metrics.built(engine.spec.backend.value, "Succeeded", found.seconds)
+    if engine.target is None:
+        return await attempts.advance(ctx, work, found)
+    outcome = await attempts.advance(ctx, work, compiling.with_progress(ctx, engine, found))
+    return compiling.told(ctx, engine, outcome)
 
 
 def _repository(ctx: Context, engine: Engine) -> ModelRepository | None:
@@ -146,6 +141,8 @@ async def _write_status(ctx: Context, engine: Engine, outcome: Outcome, used: Us
     fields: dict[str, object] = {
         "attempt": newest.attempt if newest else before.attempt,
         "job": newest.name if newest else before.job,
+        "progress": compiling.progress(ctx, engine) if entry is None else None,
+        "build": _last_build(ctx, engine),
         "target": engine.spec.target.product if engine.spec.target else "cpu",
         "precision": engine.precision.value,
         "models": ",".join(used.used_by)[:1024],
@@ -164,3 +161,22 @@ async def _write_status(ctx: Context, engine: Engine, outcome: Outcome, used: Us
             "signature": dataclasses.asdict(entry.signature),
         }
     await ctx.status.write(ENGINE, engine, outcome, **fields)
+
+
+def _last_build(ctx: Context, engine: Engine) -> BuildStatus | None:
+    """Return how long the latest attempt took that has ended; one that is news is counted."""
+    labels, before = jobs.labels_of(engine), engine.status.build
+    found = ctx.cache.labelled(POD.kind, engine.namespace, labels)
+    ended = build_times.latest(attempts.jobs_of(ctx, engine, labels), found)
+    if ended is None or (before is not None and before.job == ended.job):
+        return before
+    ctx.metrics.built(engine.spec.backend.value, ended.result, ended.seconds)
+    if engine.target is not None and ended.held is not None:
+        gpus = compiling.gpus_of(ctx, engine)
+        ctx.metrics.held(
+            engine.target.product,
+            ended.result,
+            seconds=ended.held * gpus,
+            compiler_seconds=(ended.compiler or 0.0) * gpus,
+        )
+    return ended.status(has_gpus=engine.target is not None)

@@ -73,7 +73,8 @@ def _same_spec(before: Object, obj: Object) -> bool:
 
 def _keys_of_status(cache: Cache, obj: Object) -> Iterator[Key]:
     yield Key(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
-    if obj["kind"] == ENGINE.kind:
+    # Whoever waits for an engine looks by itself meanwhile, and its progress is written every few seconds.
+    if obj["kind"] == ENGINE.kind and (obj.get("status") or {}).get("progress") is None:
         yield from _around_engine(cache, obj)
 
 
@@ -113,6 +114,9 @@ def _around_engine(cache: Cache, obj: Object) -> Iterator[Key]:
         entries = (body.get("status") or {}).get("versions") or ()
         if any(name in (entry.get("engines") or ()) for entry in entries):
             yield Key(INFERENCE_MODEL.kind, namespace, body["metadata"]["name"])
+    for body in cache.all(ENGINE.kind, namespace):
+        if body["spec"].get("from") == name:
+            yield Key(ENGINE.kind, namespace, body["metadata"]["name"])
     repository = (obj.get("spec") or {}).get("repository")
     if repository:
         yield Key(MODEL_REPOSITORY.kind, namespace, repository)

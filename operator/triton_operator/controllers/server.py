@@ -12,7 +12,7 @@ from triton_operator.clients.kube import (
     TRITON_SERVER,
     Object,
 )
-from triton_operator.controllers import publishing, routes, steering, survey, targets
+from triton_operator.controllers import lending, publishing, routes, steering, survey, targets
 from triton_operator.controllers.context import Context
 from triton_operator.controllers.queue import Key
 from triton_operator.controllers.survey import Ground
@@ -20,6 +20,7 @@ from triton_operator.controllers.volumes import tree_of
 from triton_operator.plan import names, pods, release_gate, triton_workload
 from triton_operator.plan.conditions import shorten
 from triton_operator.plan.keeper_workload import key_secret
+from triton_operator.plan.lending import Decision, Loan, left_to, needed, told_by_server
 from triton_operator.plan.outcome import Outcome, OutcomeError, Ready, Waiting
 from triton_operator.plan.target import Resolution
 from triton_operator.plan.trial import is_trial
@@ -41,21 +42,26 @@ async def reconcile(ctx: Context, key: Key) -> float | None:
     if server.metadata.deletion_timestamp is not None:
         return None
     target = targets.resolve(ctx, server)
+    lent = Decision()
     try:
-        outcome = await _reconcile(ctx, server, target)
+        lent = await lending.settle(ctx, server)
+        outcome = await _reconcile(ctx, server, target, lent.loan)
     except survey.NothingKnownYet:
         return survey.RETRY_SECONDS
     except OutcomeError as error:
         outcome = error.outcome
+    outcome = told_by_server(server, lent.loan, outcome)
     ctx.fleet.note_tried(place)
     await _write_status(ctx, server, outcome, target)
     if targets.status(ctx, server, target) != server.status.target:
         for concerned in routes.keys_on_server(ctx.cache, *place) - {key}:  # engines are made for a target
             ctx.queue.add(concerned)
-    return ctx.look_again(outcome)
+    return min((each for each in (ctx.look_again(outcome), lent.after) if each is not None), default=None)
 
 
-async def _reconcile(ctx: Context, server: TritonServer, target: Resolution | Outcome | None) -> Outcome:
+async def _reconcile(
+    ctx: Context, server: TritonServer, target: Resolution | Outcome | None, loan: Loan | None
+) -> Outcome:
     await steering.route(
         ctx, server
     )  # before Services select by it, as after an upgrade from an older operator
@@ -77,9 +83,11 @@ async def _reconcile(ctx: Context, server: TritonServer, target: Resolution | Ou
         await steering.steer(ctx, ground, edition)  # pods that are there stay, and are kept right
         return target
     hardware = targets.status(ctx, server, target)
-    deployment = await _deployment(ctx, ground, hardware, models=edition.models)
+    replicas = left_to(server, loan) if edition.models else 0
+    deployment = await _deployment(ctx, ground, hardware, replicas=replicas, loan=loan)
     await steering.steer(ctx, ground, edition)
-    return targets.told(server, target, _outcome(ctx, server, deployment, models=edition.models))
+    outcome = _outcome(ctx, server, deployment, models=edition.models, wanted=needed(server, loan))
+    return targets.told(server, target, outcome)
 
 
 async def _services(ctx: Context, server: TritonServer) -> None:
@@ -93,7 +101,9 @@ async def _services(ctx: Context, server: TritonServer) -> None:
             await ctx.children.delete(SERVICE, live)
 
 
-async def _deployment(ctx: Context, ground: Ground, hardware: TargetStatus | None, *, models: int) -> Object:
+async def _deployment(
+    ctx: Context, ground: Ground, hardware: TargetStatus | None, *, replicas: int, loan: Loan | None
+) -> Object:
     """Keep the Deployment: no pod before a model is published, so no GPU is held for nothing."""
     server = ground.server
     name = names.deployment_of_server(server.name)
@@ -108,15 +118,17 @@ async def _deployment(ctx: Context, ground: Ground, hardware: TargetStatus | Non
         release=ground.release,
         claim=ground.repository.claim_name,
         secret=secret,
-        replicas=server.spec.replicas if models else 0,
+        replicas=replicas,
         hardware=hardware,
     )
+    if loan is not None:  # else an apply would take it away
+        manifest["metadata"].setdefault("annotations", {})[names.LENT] = loan.to_text()
     return await ctx.children.ensure(DEPLOYMENT, manifest)
 
 
-def _outcome(ctx: Context, server: TritonServer, deployment: Object, *, models: int) -> Outcome:
+def _outcome(ctx: Context, server: TritonServer, deployment: Object, *, models: int, wanted: int) -> Outcome:
     own_pods = survey.pods_of(ctx, server)
-    ready, wanted = _ready_pods(own_pods), server.spec.replicas
+    ready = _ready_pods(own_pods)
     if not models:
         return Ready("NoModels", "no model is published here yet: the pods start with the first one")
     so_far = f"{ready}/{wanted} pods are ready"

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 
 from engine_builder.contract import Snapshot, TreeState
 from triton_operator.clients.kube import (
+    DEPLOYMENT,
     POD,
     Object,
 )
 from triton_operator.controllers.context import Context
 from triton_operator.controllers.converger import ModelReport, PodReport
 from triton_operator.controllers.volumes import tree_of, versions_in
-from triton_operator.plan import exclusion, names, pods, publish, triton_workload, versions
+from triton_operator.plan import exclusion, lending, names, pods, publish, triton_workload, versions
 from triton_operator.plan.outcome import Outcome, Ready, Stalled, Waiting
 from triton_operator.plan.publish import Published, Seen
 from triton_operator.plan.trial import is_trial, name_of
@@ -97,11 +98,20 @@ def ground_of(ctx: Context, server: TritonServer) -> Ground | Outcome:
 
 
 def _former_trees(ctx: Context, server: TritonServer, store: Snapshot) -> tuple[TreeState, ...]:
-    standing = [pod for pod in pods_of(ctx, server) if pods.stands(pod)]
-    releases = {pod["metadata"]["labels"].get(names.RELEASE) for pod in standing}
+    releases = _releases_read(ctx, server)
     if server.release in releases:
         return ()
     return tuple(tree for tree in store.trees if tree.server == server.name and tree.release in releases)
+
+
+def _releases_read(ctx: Context, server: TritonServer) -> set[str]:
+    """Return the releases whose trees pods of a server read; without any, those that are about to come."""
+    found = [pod["metadata"] for pod in pods_of(ctx, server) if pods.stands(pod)]
+    live = deployment_of(ctx, server)
+    # When the last pod is lent it comes back as it was.
+    if not found and live is not None and (live["spec"].get("replicas") or lending.loan_of(live)):
+        found = [live["spec"]["template"]["metadata"]]
+    return {each["labels"].get(names.RELEASE) for each in found}
 
 
 def repository_of(ctx: Context, namespace: str, server: str) -> str | None:
@@ -162,11 +172,13 @@ def _view(ctx: Context, model: InferenceModel, ground: Ground, outcomes: Outcome
     if not reports and stalled is not None and stalled.status.value == "True":
         refusal = Waiting("ServerNotReady", f"TritonServer {server.name}: {stalled.message}")
         return ServerView(name=server.name, refusal=refusal, builds=builds, in_tree=in_tree)
+    loan = lending.loan_of(deployment_of(ctx, server))
     return ServerView(
         name=server.name,
         builds=builds,
         in_tree=in_tree,
-        wanted_pods=server.spec.replicas,
+        wanted_pods=lending.needed(server, loan),
+        lent=lending.lent(server, loan),
         agreed=_is_told(ctx, ground, model, builds),
         pods=tuple(_pod_view(ctx, server, report, model.triton_name) for report in reports),
         trial=_trial_view(model, versions_in(tree, name_of(model.triton_name)), reports),
@@ -261,6 +273,12 @@ def seen_of(ctx: Context, ground: Ground, model: InferenceModel) -> Seen:
 
 def _ready(report: PodReport, model: str) -> frozenset[int]:
     return report.models[model].ready if model in report.models else frozenset()
+
+
+def deployment_of(ctx: Context, server: TritonServer) -> Object | None:
+    """Return the Deployment of a server's pods; a foreign one of its name is none."""
+    live = ctx.cache.get(DEPLOYMENT.kind, server.namespace, names.deployment_of_server(server.name))
+    return live if live is not None and pods.is_owned_by(live, server.metadata.uid) else None
 
 
 def pods_of(ctx: Context, server: TritonServer) -> list[Object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import time
 from collections.abc import Callable, Mapping
 
 from engine_builder import faults
@@ -14,18 +15,26 @@ Place = tuple[str, str]
 """Namespace and name of a ModelRepository."""
 
 
+PROGRESS_SECONDS = 5.0
+"""What builds say of their progress is taken over no more often: every engine's status follows it."""
+
+
 class Volumes:
     """The keeper of every repository, and its latest snapshot.
 
     `on_change` is told when engines or trees of a volume have changed.
     """
 
-    def __init__(self, on_change: Callable[[Place], None]) -> None:
+    def __init__(
+        self, on_change: Callable[[Place], None], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._keepers: dict[Place, Keeper] = {}
         self._snapshots: dict[Place, Snapshot] = {}
         self._tried: set[Place] = set()
         self._writes: collections.Counter[Place] = collections.Counter()
         self._on_change = on_change
+        self._clock = clock
+        self._progress: dict[Place, tuple[float, Mapping[str, int]]] = {}  # when it was taken over, and what
 
     def tried(self, place: Place) -> bool:
         """Tell whether a volume was looked at, with or without success, since this process began."""
@@ -44,6 +53,7 @@ class Volumes:
     def forget(self, place: Place) -> None:
         """Forget a repository that is gone, or whose keeper doesn't answer."""
         self._keepers.pop(place, None)
+        self._progress.pop(place, None)
         if self._snapshots.pop(place, None) is not None:
             self._on_change(place)
 
@@ -54,6 +64,10 @@ class Volumes:
     def snapshot(self, place: Place) -> Snapshot | None:
         """Return what lay on the volume at the last look."""
         return self._snapshots.get(place)
+
+    def progress(self, place: Place) -> Mapping[str, int]:
+        """Return how far builds are, in percent by the UID of their pod."""
+        return self._progress.get(place, (0.0, {}))[1]
 
     async def refresh(self, place: Place) -> Snapshot | None:
         """Ask the keeper what lies on the volume now.
@@ -97,8 +111,15 @@ class Volumes:
     def _replace(self, place: Place, found: Snapshot) -> None:
         before = self._snapshots.get(place)
         self._snapshots[place] = found
+        self._note_progress(place, found.progress)
         if before is None or _content(before) != _content(found):
             self._on_change(place)
+
+    def _note_progress(self, place: Place, found: Mapping[str, int]) -> None:
+        noted, known = self._progress.get(place, (0.0, {}))
+        now = self._clock()
+        if found != known and (place not in self._progress or now - noted >= PROGRESS_SECONDS):
+            self._progress[place] = now, found
 
 
 def tree_of(found: Snapshot, *, server: str, release: str) -> TreeState | None:

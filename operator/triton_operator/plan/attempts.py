@@ -160,7 +160,7 @@ def _succeeded(
     return Succeeded(
         job=job["metadata"]["name"],
         attempt=attempt_of(job),
-        report=_report(own_pods),
+        report=report_of(own_pods),
         seconds=seconds,
         lost_after=max(0.0, patience - (now - since).total_seconds()),
     )
@@ -176,9 +176,9 @@ def _running(job: Object, own_pods: Sequence[Object]) -> Running:
 
 
 def _failed(job: Object, own_pods: Sequence[Object], *, now: datetime.datetime) -> Failed:
-    report = _report(own_pods)
+    report = report_of(own_pods)
     failure = condition(job, "Failed") or {}
-    reason, message = _why(failure, report, own_pods)
+    reason, message = why(failure, report, own_pods)
     users_fault = report is not None and report.reason in USER_FAULTS
     attempt = attempt_of(job)
     retry = None
@@ -197,7 +197,8 @@ def _failed(job: Object, own_pods: Sequence[Object], *, now: datetime.datetime) 
     )
 
 
-def _why(failure: Object, report: Report | None, own_pods: Sequence[Object]) -> tuple[str, str]:
+def why(failure: Object, report: Report | None, own_pods: Sequence[Object]) -> tuple[str, str]:
+    """Return why a Job failed, as (reason, message)."""
     if report is not None and report.reason is not Reason.SUCCEEDED:
         return report.reason.value, report.message
     if failure.get("reason") == "DeadlineExceeded":
@@ -209,7 +210,8 @@ def _why(failure: Object, report: Report | None, own_pods: Sequence[Object]) -> 
     return "PodLost", "the Job's pod is gone without a report (deleted, or its node went away)"
 
 
-def _report(own_pods: Sequence[Object]) -> Report | None:
+def report_of(own_pods: Sequence[Object]) -> Report | None:
+    """Return what a Job's pod has reported, or None."""
     for pod in own_pods:
         text = pods.termination_message(pod)
         try:

@@ -131,6 +131,8 @@ def _on_pods(
     ready = view.ready_pods(number)
     current = sum(pod.current for pod in view.pods if number in pod.ready)
     loaded = f"loaded on {ready}/{view.wanted_pods} pods of TritonServer {view.name}"
+    if view.lent:
+        loaded += f" ({view.lent})"
     if ready < view.wanted_pods:
         return _not_yet(lacking, "Loading", loaded)
     if current < view.wanted_pods:

@@ -64,12 +64,18 @@ def running(pod: Object, container: str) -> RunningContainer | None:
     return None
 
 
+def scheduling(pod: Object) -> Object:
+    """Return what the scheduler says of a pod, as the condition PodScheduled, or nothing yet."""
+    conditions = pod.get("status", {}).get("conditions") or []
+    return next((item for item in conditions if item["type"] == "PodScheduled"), {})
+
+
 def waiting_trouble(pod: Object) -> tuple[str, str] | None:
     """Return why a pod doesn't run yet, as (reason, message), or None when nothing is wrong."""
-    status = pod.get("status", {})
-    for item in status.get("conditions") or []:
-        if item["type"] == "PodScheduled" and item["status"] == "False":
-            return item.get("reason") or "Unschedulable", item.get("message") or "the pod is not scheduled"
+    status, scheduled = pod.get("status", {}), scheduling(pod)
+    if scheduled.get("status") == "False":
+        reason, message = scheduled.get("reason"), scheduled.get("message")
+        return reason or "Unschedulable", message or "the pod is not scheduled"
     containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     for item in containers:
         waiting = item.get("state", {}).get("waiting") or {}

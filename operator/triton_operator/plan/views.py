@@ -43,7 +43,7 @@ class ServerView:
     """What one server does with a model.
 
     `refusal` says why it does nothing with it, `agreed` whether its pods were told what the spec says
-    now, `known` whether its tree could be looked at.
+    now, `known` whether its tree could be looked at, `lent` which pods it has lent to a build.
     """
 
     name: str
@@ -53,6 +53,7 @@ class ServerView:
     wanted_pods: int = 0
     agreed: bool = True
     known: bool = True
+    lent: str = ""
     pods: tuple[PodView, ...] = ()
     trial: TrialView | None = None
 

@@ -193,6 +193,27 @@ class SignatureStatus(Model):
     )
 
 
+class BuildStatus(Model):
+    """How long an attempt took."""
+
+    job: str = Field(max_length=253, description="Job of the attempt. Example: tensorrt-5f1c0a9e2b7d4c11-1")
+    seconds: int = Field(
+        ge=0, description="From the Job's start to its end, with what it waited for a node. Example: 95"
+    )
+    held_seconds: int | None = Field(
+        default=None,
+        ge=0,
+        description="How long the pod of a compile Job held its GPUs: from its binding to a node to the end "
+        "of its container. Example: 80",
+    )
+    compiler_seconds: int | None = Field(
+        default=None,
+        ge=0,
+        description="What the compiler itself took of that; the rest it held the GPUs for nothing. "
+        "Example: 71",
+    )
+
+
 class EngineStatus(Status):
     """What the operator found."""
 
@@ -206,6 +227,15 @@ class EngineStatus(Status):
         default=None,
         max_length=253,
         description="Job of the latest attempt. Example: onnxruntime-5f1c0a9e2b7d4c11-1",
+    )
+    progress: int | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="How far the compiler is while it works, in percent of its own steps. Example: 42",
+    )
+    build: BuildStatus | None = Field(
+        default=None, description="How long the latest attempt took that has ended."
     )
     target: str | None = Field(
         default=None, max_length=128, description="Hardware that the engine is for. Example: cpu"
@@ -262,6 +292,7 @@ class Engine(Resource):
             Column("Models", ".status.models"),
             Column("Target", ".status.target"),
             Column("Precision", ".status.precision"),
+            Column("Progress", ".status.progress", type="integer"),
             Column("Size", ".status.size"),
             *ready_columns(),
         ),

@@ -1,5 +1,6 @@
 """GPUs of a TritonServer: what its pods ask for, what they are, and how engines are compiled on them."""
 
+import enum
 from typing import Annotated, Self
 
 from pydantic import Field, ValidationError
@@ -70,11 +71,25 @@ class Gpu(Model):
     )
 
 
+class WhenNoFreeGpu(enum.StrEnum):
+    """What happens to a compile Job for which the scheduler finds no free GPU."""
+
+    WAIT = "Wait"
+    BORROW_REPLICA = "BorrowReplica"
+
+
 class Builds(Model):
     """How engines are compiled on the GPUs of a server."""
 
     max_concurrent: int = Field(
         default=1, ge=1, le=100, description="Compile Jobs that run for the server at once. Default: 1."
+    )
+    when_no_free_gpu: WhenNoFreeGpu = Field(
+        default=WhenNoFreeGpu.WAIT,
+        alias="whenNoFreeGPU",
+        description="What a compile Job does that finds no free GPU. Wait: it waits. BorrowReplica: one of "
+        "the server's pods is ended, the last one too, and comes back when the Job has ended; while the last "
+        "one is lent, requests fail. Default: Wait.",
     )
     resources: ResourceRequirements | None = Field(
         default=None,

@@ -17,6 +17,7 @@ from triton_operator.clients.kube import (
     NODE,
     SECRET,
     SERVICE,
+    TRITON_SERVER,
     AlreadyExists,
     Conflict,
     Forbidden,
@@ -202,6 +203,28 @@ async def test_a_replaced_or_missing_object_is_not_labelled(kube: Kube, namespac
             await kube.create(INFERENCE_MODEL, body)
         with pytest.raises(Conflict):
             await kube.set_label(INFERENCE_MODEL, namespace, name, "example.com/on", "true", uid="another")
+
+
+async def test_replicas_change_together_with_the_annotation_that_says_why(kube: Kube, namespace: str) -> None:
+    metadata = {"name": "a10", "namespace": namespace, "annotations": {"kept": "1"}}
+    body = {"metadata": metadata, "spec": {"image": "triton:24.10", "replicas": 2}}
+    uid = (await kube.create(TRITON_SERVER, body))["metadata"]["uid"]
+    for replicas, why, expected in (
+        (1, "a build", {"kept": "1", "example.com/why": "a build"}),
+        (2, None, {"kept": "1"}),
+    ):
+        scaled = await kube.scale(
+            TRITON_SERVER, namespace, "a10", replicas, annotation=("example.com/why", why), uid=uid
+        )
+        assert (scaled["spec"]["replicas"], scaled["metadata"]["annotations"]) == (replicas, expected)
+    for name, known in (("a10", "another"), ("missing", uid), ("a10", uid)):  # the last has no annotation now
+        with pytest.raises(Conflict):
+            await kube.scale(
+                TRITON_SERVER, namespace, name, 1, annotation=("example.com/why", None), uid=known
+            )
+    found = await kube.get(TRITON_SERVER, namespace, "a10")
+    assert found is not None
+    assert found["spec"]["replicas"] == 2
 
 
 async def test_status_that_the_schema_refuses_is_invalid(kube: Kube, namespace: str) -> None:

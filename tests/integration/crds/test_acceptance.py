@@ -97,6 +97,7 @@ GOOD = [
         "spec.builds",
         {
             "maxConcurrent": 2,
+            "whenNoFreeGPU": "BorrowReplica",
             "resources": {"limits": {"memory": "16Gi"}},
             "priorityClassName": "low",
             "queueName": "gpu-builds",
@@ -270,7 +271,7 @@ def test_defaults_of_gpus_are_filled_in(api_server: ApiServer, namespace: str) -
 
     unsaid = {"product": "", "computeCapability": "", "memoryMiB": 0}
     assert spec["gpu"] == {"resource": "nvidia.com/gpu", "count": 1, **unsaid}
-    assert spec["builds"] == {"maxConcurrent": 1, "timeoutSeconds": 3600}
+    assert spec["builds"] == {"maxConcurrent": 1, "timeoutSeconds": 3600, "whenNoFreeGPU": "Wait"}
 
 
 def test_objects_that_nobody_looked_at_yet_are_not_taken_for_ready(

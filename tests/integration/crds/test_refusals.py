@@ -400,6 +400,7 @@ BAD: list[Row] = [
             ({"maxConcurrent": 0}, "maxConcurrent", "to 1"),
             ({"timeoutSeconds": 0}, "timeoutSeconds", "to 1"),
             ({"queueName": "A B"}, "queueName", "a-z0-9"),
+            ({"whenNoFreeGPU": "Preempt"}, "whenNoFreeGPU", "BorrowReplica"),
         )
     ),
     (a_server(), "spec.compilerImage", "two words", ("spec.compilerImage",)),

@@ -70,6 +70,25 @@ def test_an_engines_status_wakes_the_models_that_wait_for_it() -> None:
     assert key("InferenceModel", "classifier") not in found
 
 
+def test_a_prepared_engines_status_wakes_the_engines_compiled_from_it() -> None:
+    cache = a_cluster()
+    compiled = copy.deepcopy(get(cache, "Engine", ENGINE.name))
+    compiled["metadata"] |= {"name": "tensorrt-1", "uid": "tensorrt-1"}
+    compiled["spec"] = {"repository": "default", "from": ENGINE.name}
+    cache.put(compiled)
+    engine = get(cache, "Engine", ENGINE.name)
+    assert key("Engine", "tensorrt-1") in keys_for(cache, engine, before=copy.deepcopy(engine))
+    assert key("Engine", ENGINE.name) not in keys_for(cache, compiled, before=copy.deepcopy(compiled))
+
+
+def test_a_build_that_gets_further_wakes_nobody_else_until_its_end() -> None:
+    cache = a_cluster()
+    engine = get(cache, "Engine", ENGINE.name)
+    further = {**engine, "status": {"progress": 42}}
+    assert keys_for(cache, further, before=engine) == {key("Engine", ENGINE.name)}
+    assert key("InferenceModel", "detector") in keys_for(cache, engine, before=further)
+
+
 def test_a_change_of_spec_and_a_deletion_wake_everybody_concerned() -> None:
     cache = a_cluster()
     before = get(cache, "InferenceModel", "classifier")

@@ -70,6 +70,18 @@ async def test_a_change_is_told_and_the_rest_is_not(volumes: Volumes, told: list
     assert volumes.snapshot(PLACE) == keeper.content
 
 
+async def test_progress_is_taken_over_every_few_seconds_and_wakes_nobody(told: list[Place]) -> None:
+    now = [0.0]
+    volumes = Volumes(told.append, clock=lambda: now[0])
+    assert volumes.progress(PLACE) == {}
+    keeper = connect(volumes, a_snapshot())
+    for seconds, percent, known in ((0.0, 1, 1), (4.0, 2, 1), (5.0, 3, 3), (6.0, 4, 3), (99.0, 5, 5)):
+        now[0], keeper.content = seconds, dataclasses.replace(a_snapshot(), progress={"pod": percent})
+        await volumes.refresh(PLACE)
+        assert volumes.progress(PLACE) == {"pod": known}
+    assert told == [PLACE]
+
+
 async def test_nothing_is_known_before_the_keeper_was_asked(volumes: Volumes) -> None:
     assert await volumes.refresh(PLACE) is None
     assert await volumes.put_tree(PLACE, server="a10", release="24.10", manifest=manifest()) is None

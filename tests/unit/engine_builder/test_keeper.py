@@ -126,6 +126,22 @@ def test_a_tree_is_written_read_swept_and_seen_in_the_snapshot(client: Client, l
     assert from_json(SweepResult, swept) == SweepResult((ENGINE,), ("a10/26.07",), ())
 
 
+def test_the_snapshot_tells_how_far_builds_are(client: Client, layout: Layout) -> None:
+    for uid, told in (("a", "42\n"), ("b", None), ("c", "soon")):
+        (layout.staging / uid).mkdir()
+        if told is not None:
+            (layout.staging / uid / "progress").write_text(told)
+    snapshot = from_json(Snapshot, client.call("GET", "/v1/snapshot")[1])
+    assert set(snapshot.staging) == {"a", "b", "c"}
+    assert snapshot.progress == {"a": 42}
+
+
+def test_an_older_keeper_says_nothing_of_progress() -> None:
+    volume = '{"bytes_free":1,"bytes_total":2,"fsync":true,"links":true,"rename":true}'
+    older = f'{{"engines":{{}},"staging":["a"],"trees":[],"volume":{volume}}}'
+    assert from_json(Snapshot, older).progress == {}
+
+
 def test_the_same_tree_again_touches_nothing_and_logs_nothing(
     client: Client, layout: Layout, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine_builder.compilers.monitor import FILE, Percent, Stop, Teller
+from engine_builder.compilers.monitor import FILE, Percent, Stop, Teller, read
 from engine_builder.progress import Progress
 
 if TYPE_CHECKING:
@@ -75,6 +75,20 @@ def test_the_percentage_is_in_a_file_while_it_is_built_and_gone_after(
     teller.finish()
     teller.finish()
     assert not (tmp_path / FILE).exists()
+
+
+def test_what_was_told_is_read_and_nothing_else(tmp_path: Path) -> None:
+    assert read(tmp_path) is None
+    teller = Teller(Progress(quiet=True), tmp_path)
+    teller.tell(42)
+    assert read(tmp_path) == 42
+    for text, expected in (("", None), ("-1", None), ("9" * 400, None), ("4 2", None), ("999", 100)):
+        (tmp_path / FILE).write_text(text)
+        assert read(tmp_path) == expected
+    teller.finish()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / FILE).symlink_to("/etc/hostname")
+    assert read(tmp_path) is None
 
 
 def test_a_place_that_is_gone_stops_no_build(tmp_path: Path) -> None:

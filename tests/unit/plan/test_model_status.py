@@ -124,6 +124,18 @@ def test_progress_is_told_pod_by_pod() -> None:
     assert [entry.pods for entry in verdict.versions] == ["2/2", "1/2"]
 
 
+def test_a_replica_that_is_lent_to_a_build_is_not_waited_for_unless_it_is_the_last() -> None:
+    found = model(a_builder(1))
+    lent = "1 of 2 replicas lent to the build of engine e"
+    view = dataclasses.replace(a_view(found, pods=(a_pod(1),)), lent=lent)
+    verdict = told(checked(found, view), view)
+    assert verdict.outcome == Ready("Served", "version 1 served by 1/1 pods of default")
+    assert lent in verdict.versions[0].message
+    last = dataclasses.replace(a_view(found, wanted=1), lent=lent)
+    outcome = told(checked(found, last), last).outcome
+    assert outcome == Waiting("Loading", f"version 1: loaded on 0/1 pods of TritonServer default ({lent})")
+
+
 def test_a_pod_that_refuses_is_named_with_its_reason() -> None:
     found = model(a_builder(1))
     view = a_view(found, pods=(a_pod(1), a_pod(name="pod-2", trouble="load failed: no memory")))
