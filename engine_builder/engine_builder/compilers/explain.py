@@ -146,6 +146,18 @@ PARSE: Sequence[Rule] = (
         "the weights of the model cannot be read: {file} is missing or too short",
     ),
     _rule(
+        r"Pre-opset 7 broadcasting",
+        Reason.UNSUPPORTED_OPERATOR,
+        "TensorRT {version} does not broadcast as ONNX of opset 6 and before does: convert the model to a "
+        "later opset (onnx.version_converter), or serve it with backend ONNXRuntime",
+    ),
+    _rule(
+        r"convertDtype\(|Failed to convert ONNX da?te type",
+        Reason.UNSUPPORTED_OPERATOR,
+        "TensorRT {version} lacks a type that {node} has, such as text: export the model without it, or "
+        "serve it with backend ONNXRuntime",
+    ),
+    _rule(
         r"Input file cannot be found",
         Reason.ENGINE_MISSING,
         "the prepared model has gone from the store; will be tried again",

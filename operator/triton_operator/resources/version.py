@@ -110,6 +110,7 @@ class Source(Model):
     )
 
 
+DEFAULT_BATCH = 16
 _UNSAID = {"workspacePercent": 70, "optimizationLevel": 3, "portability": "Exact"}
 """What options are that a spec leaves out."""
 
@@ -189,11 +190,12 @@ class Build(Model):
         )
     )
 
-    max_batch_size: int = Field(
-        default=16,
+    max_batch_size: int | None = Field(
+        default=None,
         ge=1,
         le=65536,
-        description="Largest batch that the engine must answer, in samples. Default: 16.",
+        description="Largest batch that the engine must answer, in samples. Default: that of profiles, 16 "
+        "without them.",
     )
     precision: Precision = Field(
         default=Precision.FP32,
@@ -240,9 +242,17 @@ class Build(Model):
     )
 
     @property
+    def largest_batch(self) -> int:
+        """Return maxBatchSize; where it is left out, what the profiles or else the default say."""
+        if self.max_batch_size is not None:
+            return self.max_batch_size
+        batches = (shape.max[0] for profile in self.profiles or () for shape in profile.inputs)
+        return max(batches, default=DEFAULT_BATCH)
+
+    @property
     def compile_options(self) -> CompileOptions:
         """Return how an engine is compiled; a prepared ONNX is the same for all of it."""
-        usual = CompileOptions(max_batch_size=self.max_batch_size)
+        usual = CompileOptions(max_batch_size=self.largest_batch)
         level, percent = self.optimization_level, self.workspace_percent
         return dataclasses.replace(
             usual,
@@ -259,9 +269,30 @@ class Build(Model):
         What has its default is left out, but for the batch size, so that a field that is new changes
         the meaning of no version that is there already.
         """
-        said = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        said = self.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"max_batch_size"})
         own = {name: value for name, value in said.items() if _UNSAID.get(name) != value}
-        return {"maxBatchSize": self.max_batch_size} | own
+        return {"maxBatchSize": self.largest_batch} | own
+
+
+def largest_batch(build: str) -> str:
+    """Return `Build.largest_batch` as CEL; `build` is the expression of a build."""
+    profiles = f"{build}.profiles.map(p, p.inputs.map(i, i.max[0]).max()).max()"
+    return (
+        f"(has({build}.maxBatchSize) ? {build}.maxBatchSize : "
+        f"has({build}.profiles) ? {profiles} : {DEFAULT_BATCH})"
+    )
+
+
+def _same_build() -> str:
+    """Return that a build is what it was; the largest batch may be written down or left out."""
+    names = [str(field.alias) for field in Build.model_fields.values()]
+    same = [
+        f"has(self.build.{name}) == has(oldSelf.build.{name}) && "
+        f"(!has(self.build.{name}) || self.build.{name} == oldSelf.build.{name})"
+        for name in names
+        if name != "maxBatchSize"
+    ]
+    return " && ".join([*same, f"{largest_batch('self.build')} == {largest_batch('oldSelf.build')}"])
 
 
 class Version(Model):
@@ -281,7 +312,7 @@ class Version(Model):
                 field_path=".source.uri",
             ),
             immutable(
-                "has(self.build) == has(oldSelf.build) && (!has(self.build) || self.build == oldSelf.build)",
+                f"has(self.build) == has(oldSelf.build) && (!has(self.build) || {_same_build()})",
                 f"build of an existing version cannot change: {_NEW_NUMBER}",
                 field_path=".build",
             ),
@@ -300,7 +331,7 @@ class Version(Model):
     build: Build = Field(
         default_factory=Build,
         description="How the engine is made. It cannot change: add a new number instead. Default: "
-        "maxBatchSize 16, precision FP32.",
+        "maxBatchSize 16, or the profiles' largest batch; precision FP32.",
     )
 
 

@@ -36,6 +36,22 @@ def a_named_model() -> Manifest:
     return changed(a_model(), "spec.modelName", "text_detection")
 
 
+def a_tensorrt_model() -> Manifest:
+    """Return an InferenceModel whose build leaves the batch to its profiles."""
+    version = {
+        "number": 1,
+        "source": {"uri": "pvc://models/1.onnx"},
+        "build": {"profiles": [profile_up_to(20)]},
+    }
+    return _manifest("InferenceModel", "detection", {"backend": "TensorRT", "versions": [version]})
+
+
+def profile_up_to(batch: int) -> Manifest:
+    """Return a profile of two inputs, for batches up to this."""
+    sizes = {"min": [1, 320], "opt": [8, 640], "max": [batch, 640]}
+    return {"inputs": [{"name": "images"} | sizes, {"name": "masks"} | sizes]}
+
+
 def a_server() -> Manifest:
     """Return a TritonServer."""
     return _manifest("TritonServer", "a10", {"image": "registry.example/tritonserver:26.07-py3"})

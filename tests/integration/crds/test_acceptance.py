@@ -16,6 +16,7 @@ from tests.integration.crds.manifests import (
     a_repository,
     a_repository_with_storage,
     a_server,
+    a_tensorrt_model,
     an_engine,
     changed,
 )
@@ -149,6 +150,9 @@ ALLOWED_CHANGES = [
     (a_model(), "spec.versions", [*reversed(a_model()["spec"]["versions"])]),
     (a_model(), "spec.versions.0.build", {"maxBatchSize": 16}),
     (a_model(), "spec.versions.0.build", {"precision": "FP32", "keepIO": True}),
+    (a_tensorrt_model(), "spec.versions.0.build.maxBatchSize", 20),
+    (changed(a_model(), "spec.versions.0.build.maxBatchSize", 16), "spec.versions.0.build", {}),
+    (a_tensorrt_model(), "spec.serving", {"maxBatchSize": 20}),
     (a_model(), "spec.servers", ["l4"]),
     (a_model(), "spec.serving", {"maxBatchSize": 4}),
     (a_model(), "spec.suspend", True),
@@ -243,7 +247,7 @@ def test_defaults_are_filled_in(api_server: ApiServer, namespace: str) -> None:
     repository = _stored(api_server, namespace, a_repository_with_storage())
 
     assert model["spec"]["servers"] == ["default"]
-    defaults = {"maxBatchSize": 16, "precision": "FP32", "keepIO": True}
+    defaults = {"precision": "FP32", "keepIO": True}
     assert model["spec"]["versions"][0]["build"] == defaults
     assert model["spec"]["check"] == {"minimumCosine": "0.99"}
     assert model["spec"]["serving"] == {"warmup": False}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
-from hack.generate.crds import all_crds
 from tests.integration.crds.manifests import (
     ABSENT,
     OTHER_SHA,
@@ -16,13 +14,13 @@ from tests.integration.crds.manifests import (
     a_repository,
     a_repository_with_storage,
     a_server,
+    a_tensorrt_model,
     an_engine,
     changed,
+    profile_up_to,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.integration.apiserver import ApiServer
     from tests.integration.crds.manifests import Manifest
 
@@ -215,6 +213,13 @@ BAD: list[Row] = [
         a_model(),
         "spec.serving",
         {"dynamicBatching": {"preferredBatchSizes": [9]}},
+        ("spec.serving", "preferredBatchSizes has a size above build.maxBatchSize"),
+    ),
+    (a_tensorrt_model(), "spec.serving.maxBatchSize", 21, ("spec.serving", "above build.maxBatchSize")),
+    (
+        a_tensorrt_model(),
+        "spec.serving",
+        {"dynamicBatching": {"preferredBatchSizes": [21]}},
         ("spec.serving", "preferredBatchSizes has a size above build.maxBatchSize"),
     ),
     (a_model(), "spec.serving.maxBatchSize", -1, ("spec.serving.maxBatchSize",)),
@@ -472,6 +477,15 @@ CHANGES: list[Row] = [
     (a_model(), "spec.versions.1.build", {"maxBatchSize": 16}, ("versions[1].build", NEW_NUMBER)),
     (a_model(), "spec.versions.0.build", {"precision": "FP16"}, ("versions[0].build", NEW_NUMBER)),
     (a_model(), "spec.versions.1.build", ABSENT, ("versions[1].build", NEW_NUMBER)),
+    *(
+        (a_tensorrt_model(), f"spec.versions.0.build.{option}", value, ("versions[0].build", NEW_NUMBER))
+        for option, value in (
+            ("maxBatchSize", 16),
+            ("profiles", ABSENT),
+            ("profiles", [profile_up_to(20), profile_up_to(8)]),
+            ("workspacePercent", 50),
+        )
+    ),
     (
         a_model(),
         "spec.versions",
@@ -537,26 +551,8 @@ def test_forbidden_change_is_refused_and_named(
         assert text in answer.stderr
 
 
-@pytest.fixture
-def two_backends(api_server: ApiServer) -> Iterator[str]:
-    """Another group whose models may have two backends: today's only one leaves no other to choose."""
-    group = "two-backends.example"
-    definition = all_crds()["triton-operator.io_inferencemodels.yaml"]
-    definition = json.loads(json.dumps(definition).replace("triton-operator.io", group))
-    fields = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"][
-        "properties"
-    ]
-    fields["backend"]["enum"].append("TensorRT")
-    definition["spec"]["names"] |= {"shortNames": [], "categories": []}
-    assert api_server.kubectl("apply", "-f", "-", manifest=definition).returncode == 0
-    crd_name = definition["metadata"]["name"]
-    assert api_server.kubectl("wait", "--for=condition=Established", f"crd/{crd_name}").returncode == 0
-    yield group
-    api_server.kubectl("delete", f"crd/{crd_name}")
-
-
-def test_backend_of_a_model_cannot_change(api_server: ApiServer, namespace: str, two_backends: str) -> None:
-    model = a_model() | {"apiVersion": f"{two_backends}/v1alpha1"}
+def test_backend_of_a_model_cannot_change(api_server: ApiServer, namespace: str) -> None:
+    model = a_model()
     in_namespace = ("-n", namespace, "-f", "-")
     assert api_server.kubectl("create", *in_namespace, manifest=model).returncode == 0
 
@@ -567,7 +563,7 @@ def test_backend_of_a_model_cannot_change(api_server: ApiServer, namespace: str,
     assert NEW_MODEL in answer.stderr
 
 
-def test_options_of_tensorrt_are_accepted_for_its_backend(api_server: ApiServer, two_backends: str) -> None:
+def test_options_of_tensorrt_are_accepted_for_its_backend(api_server: ApiServer) -> None:
     inputs = [
         {"name": f"x{n}", "min": [0] + [1] * 7, "opt": [8] + [640] * 7, "max": [16] + [640] * 7}
         for n in range(32)
@@ -578,9 +574,9 @@ def test_options_of_tensorrt_are_accepted_for_its_backend(api_server: ApiServer,
         "optimizationLevel": 0,
         "portability": "AmperePlus",
     }
-    model = changed(a_model(), "spec.backend", "TensorRT") | {"apiVersion": f"{two_backends}/v1alpha1"}
     version = {"source": {"uri": URI}, "build": build}
-    model = changed(model, "spec.versions", [version | {"number": n} for n in range(1, 9)])
+    model = changed(a_tensorrt_model(), "spec.versions", [version | {"number": n} for n in range(1, 9)])
+    model = changed(model, "spec.serving", {"maxBatchSize": 16})
 
     answer = api_server.kubectl("create", "--dry-run=server", "-f", "-", manifest=model)
 

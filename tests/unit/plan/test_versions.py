@@ -250,6 +250,7 @@ def test_what_a_number_means_depends_on_every_option_but_not_on_how_a_default_is
     assert all(each != plain for each in others)
     said = meaning(maxBatchSize=16, workspacePercent=70, optimizationLevel=3, portability="Exact")
     assert said == plain
+    assert meaning(profiles=[profile]) == meaning(profiles=[profile], maxBatchSize=4)
 
 
 def test_options_of_a_build_reach_the_compile_stage() -> None:
