@@ -17,6 +17,8 @@ from engine_builder.errors import JobError
 _NOISE = re.compile(r"checkMacros\.cpp::catchCudaError")
 _NO_CUDA = re.compile(r"CUDA initialization failure with error: (\d+)|\bcudaError (\d+)\b")
 _WRAPPED = re.compile(r"Error Code \d+: [A-Za-z ]+ \((.*)\)$")
+_ASSERTED = re.compile(r'.* && "([^"]+)"$')
+"""A condition of its source code with the words for it."""
 _WHERE = (
     re.compile(r"^\[[\w.]+:\d+: \w+\] |^\[[\w.]+::\w+::\d+\] "),
     re.compile(r" In \w+ at \S+:\d+$"),
@@ -264,4 +266,5 @@ def clean(text: str) -> str:
     line = wrapped[1] if wrapped else line
     for where in _WHERE:
         line = where.sub("", line)
+    line = _ASSERTED.sub(r"\1", line)
     return line if len(line) <= _LONGEST else line[:_LONGEST] + "…"

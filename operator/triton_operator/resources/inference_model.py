@@ -17,6 +17,7 @@ from triton_operator.resources.schema import (
     list_map,
     ready_columns,
     rules,
+    unchanged,
 )
 from triton_operator.resources.serving import Check, Samples, Serving
 from triton_operator.resources.version import (
@@ -66,8 +67,7 @@ class InferenceModelSpec(Model):
                 field_path=".versions",
             ),
             immutable(
-                "has(self.modelName) == has(oldSelf.modelName) && "
-                "(!has(self.modelName) || self.modelName == oldSelf.modelName)",
+                unchanged("modelName"),
                 f"modelName cannot be added, changed or removed: {_NEW_MODEL}",
                 field_path=".modelName",
             ),

@@ -390,6 +390,13 @@ def test_every_option_that_changes_numbers_is_in_the_key_and_in_what_a_number_me
     assert len({versions.content(each, each.spec.versions[0]) for each in found}) == len(options)
 
 
+def test_the_secret_of_calibration_data_is_neither_in_the_key_nor_in_what_a_number_means() -> None:
+    data: list[Object] = [{"uri": "s3://b/c.npz"} | secret for secret in ({}, {"secretName": "s3-read"})]
+    found = [built({"precision": "INT8", "calibration": each}) for each in data]
+    assert len({engine_of(each, 1).key for each in found}) == 1
+    assert len({versions.content(each, each.spec.versions[0]) for each in found}) == 1
+
+
 def test_calibration_data_with_a_digest_is_the_same_wherever_it_lies() -> None:
     places = ("pvc://s/c.npz", "pvc://other/c.npz")
     data = [{"uri": uri, "sha256": sha("c")} for uri in places]
