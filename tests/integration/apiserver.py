@@ -30,8 +30,9 @@ _AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
-    "rules": [{"level": "Metadata"}],
+    "rules": [{"level": "None", "verbs": ["get", "list", "watch"]}, {"level": "Metadata"}],
 }
+"""Who wrote what. Reads are most of all requests, and nobody asks for them."""
 
 
 @dataclasses.dataclass(frozen=True)
