@@ -46,6 +46,12 @@ def a_tensorrt_model() -> Manifest:
     return _manifest("InferenceModel", "detection", {"backend": "TensorRT", "versions": [version]})
 
 
+def a_calibrated_model() -> Manifest:
+    """Return an InferenceModel with calibration data from elsewhere."""
+    calibration = {"uri": "s3://data/c.npz", "secretName": "s3-read"}
+    return changed(a_model(), "spec.versions.0.build", {"precision": "INT8", "calibration": calibration})
+
+
 def profile_up_to(batch: int) -> Manifest:
     """Return a profile of two inputs, for batches up to this."""
     sizes = {"min": [1, 320], "opt": [8, 640], "max": [batch, 640]}
@@ -77,6 +83,12 @@ def an_engine() -> Manifest:
         "prepareVersion": 1,
     }
     return _manifest("Engine", f"onnxruntime-{KEY[:16]}", spec)
+
+
+def a_calibrated_engine() -> Manifest:
+    """Return an Engine with calibration data from elsewhere."""
+    calibration = {"uri": "s3://data/c.npz", "secretName": "s3-read", "sha256": SHA}
+    return changed(an_engine(), "spec.build", {"precision": "INT8", "calibration": calibration})
 
 
 def changed(manifest: Manifest, path: str, value: object) -> Manifest:

@@ -11,6 +11,8 @@ from tests.integration.crds.manifests import (
     ABSENT,
     KEY,
     SHA,
+    a_calibrated_engine,
+    a_calibrated_model,
     a_model,
     a_named_model,
     a_repository,
@@ -71,6 +73,7 @@ GOOD = [
             {"precision": "FP16", "keepIO": False},
             {"precision": "INT8"},
             {"precision": "INT8", "calibration": {"generated": True}},
+            {"precision": "INT8", "calibration": {"uri": "oci://registry.example/data:1"}},
             {"precision": "INT8", "calibration": {"uri": "pvc://models/text/calibration.npz", "sha256": SHA}},
         )
     ),
@@ -153,6 +156,10 @@ ALLOWED_CHANGES = [
     (a_tensorrt_model(), "spec.versions.0.build.maxBatchSize", 20),
     (changed(a_model(), "spec.versions.0.build.maxBatchSize", 16), "spec.versions.0.build", {}),
     (a_tensorrt_model(), "spec.serving", {"maxBatchSize": 20}),
+    (a_calibrated_model(), "spec.versions.0.build.calibration.secretName", "rotated"),
+    (a_calibrated_model(), "spec.versions.0.build.calibration.secretName", ABSENT),
+    (a_calibrated_engine(), "spec.build.calibration.uri", "s3://data/moved.npz"),
+    (a_calibrated_engine(), "spec.build.calibration.secretName", "rotated"),
     (a_model(), "spec.servers", ["l4"]),
     (a_model(), "spec.serving", {"maxBatchSize": 4}),
     (a_model(), "spec.suspend", True),
@@ -463,6 +470,7 @@ def test_kubectl_explain_recursive_lists_the_fields_of_a_version(api_server: Api
         "  build\t<Object>\n"
         "    calibration\t<Object>\n"
         "      generated\t<boolean>\n"
+        "      secretName\t<string>\n"
         "      sha256\t<string>\n"
         "      uri\t<string>\n"
         "    keepIO\t<boolean>\n"

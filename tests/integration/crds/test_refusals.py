@@ -9,6 +9,8 @@ from tests.integration.crds.manifests import (
     ABSENT,
     OTHER_SHA,
     SHA,
+    a_calibrated_engine,
+    a_calibrated_model,
     a_model,
     a_named_model,
     a_repository,
@@ -195,8 +197,10 @@ BAD: list[Row] = [
             ({"generated": False}, "needs either uri"),
             ({"generated": True, "uri": "pvc://models/c.npz"}, "needs either uri"),
             ({"generated": True, "sha256": SHA}, "set uri as well"),
-            ({"uri": "pvc://models/c.onnx"}, "path of an .npz file"),
-            ({"uri": "https://example.com/c.npz"}, "path of an .npz file"),
+            ({"uri": "pvc://models/c.onnx"}, "pvc://<claim>/<path>.npz"),
+            ({"uri": "http://example.com/c.npz"}, "pvc://<claim>/<path>.npz"),
+            ({"uri": "pvc://models/c.npz", "secretName": "s3-read"}, "a claim need none"),
+            ({"generated": True, "secretName": "s3-read"}, "for files from elsewhere"),
             ({"uri": "pvc://models/../c.npz"}, "must not contain '..'"),
             ({"uri": "pvc://models/c.npz", "sha256": "x"}, "64 lower-case hex digits"),
         )
@@ -283,7 +287,7 @@ BAD: list[Row] = [
     (a_model(), "spec.check.samples", {}, ("spec.check.samples.uri", "Required")),
     *(
         (a_model(), "spec.check.samples.uri", uri, ("spec.check.samples.uri", "pvc://<claim>/<path>.npz"))
-        for uri in ("pvc://models/samples.json", "oci://r/k.npz:1", "pvc://models/", "samples.npz")
+        for uri in ("pvc://models/samples.json", "oci://r/k.npz", "pvc://models/", "samples.npz")
     ),
     (
         a_model(),
@@ -486,6 +490,15 @@ CHANGES: list[Row] = [
             ("workspacePercent", 50),
         )
     ),
+    *(
+        (
+            a_calibrated_model(),
+            f"spec.versions.0.build.calibration{field}",
+            value,
+            ("versions[0].build", NEW_NUMBER),
+        )
+        for field, value in (("", ABSENT), (".uri", "s3://data/other.npz"), (".sha256", SHA))
+    ),
     (
         a_model(),
         "spec.versions",
@@ -507,6 +520,8 @@ CHANGES: list[Row] = [
     (a_repository_with_storage(), "spec.storage.className", ABSENT, ("spec.storage", NEW_REPOSITORY)),
     # an Engine
     (an_engine(), "spec.build", {"precision": "FP16"}, ("spec.build", BY_OPERATOR)),
+    (a_calibrated_engine(), "spec.build.calibration.sha256", OTHER_SHA, ("spec.build", BY_OPERATOR)),
+    (a_calibrated_engine(), "spec.build.precision", "FP16", ("spec.build", BY_OPERATOR)),
     (an_engine(), "spec.key", an_engine()["spec"]["key"][:-1] + "1", ("spec.key", BY_OPERATOR)),
     (an_engine(), "spec.repository", "other", ("spec.repository", BY_OPERATOR)),
     (an_engine(), "spec.source.sha256", OTHER_SHA, ("spec.source.sha256", BY_OPERATOR)),
