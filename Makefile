@@ -81,7 +81,7 @@ chart: setup ## Tests of the Helm chart
 integration: setup ## The operator against a real API server, a real keeper and a Triton double
 	$(PYTEST) tests/integration -n auto --maxprocesses 4 --dist loadscope
 
-corpus: setup ## The onnx wheel's models at every precision: a table by reason (ONLY=resnet for some)
+corpus: setup ## The onnx wheel's models prepared and compiled at every precision: tables by reason (ONLY=resnet)
 	$(PYTHON) hack/corpus $(if $(ONLY),--only '$(ONLY)')
 
 corpus-sample: setup ## The same for about forty of them

@@ -196,6 +196,9 @@ def _add_conversion(command: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where its claim is mounted (default: %(default)s)",
     )
+    group.add_argument(
+        "--calibration-credentials", type=Path, metavar="DIR", help="its Secret, as --credentials"
+    )
     group.add_argument("--calibration-sha256", type=_digest, metavar="HEX", help="what that file must be")
     group.add_argument(
         "--calibration-generated", action="store_true", help="INT8: calibrate on made-up numbers"
@@ -362,6 +365,7 @@ def _conversion(arguments: argparse.Namespace) -> Conversion:
             field=precision.CALIBRATION_FIELD,
             max_bytes=precision.CALIBRATION_MAX_BYTES,
             sha256=arguments.calibration_sha256,
+            access=Access(tuple(arguments.allowed_host), arguments.calibration_credentials),
         )
     return Conversion(
         precision=Precision(arguments.precision),

@@ -99,6 +99,8 @@ def open_store(uri: str, *, credentials: Credentials, bundle: str) -> Cloud:
         "az": lambda: az_options(credentials, uri=uri),
     }[scheme]()
     system = fsspec.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False, **options)
+    if scheme == "s3":
+        system.retries = 1  # `RemoteLocation` asks again, and a gate stays closed
     return Cloud(system, bucket=rest.partition("/")[0], uri=uri)
 
 

@@ -194,19 +194,31 @@ class SingleFile:
         Raises:
             JobError: `SourceNotFound`, `UnsafeSource`, `SourceTooLarge`, `DigestMismatch`, `VolumeFull`.
         """
-        found = locate(self.uri, self.root, access=self.access)
+        scratch = Scratch(into.parent / store.SCRATCH, self.max_bytes)
+        found = locate(self.uri, self.root, access=self.access, scratch=scratch, progress=progress)
         with contextlib.closing(dataclasses.replace(found, field=f"{self.field}.uri")) as location:
-            require_space(location.size(location.path))
-            digest, _ = source.read_once(
-                location, location.path, into=into, limit=self.max_bytes, progress=progress
-            )
+            path = _file_of(location)
+            require_space(location.size(path))
+            digest, _ = source.read_once(location, path, into=into, limit=self.max_bytes, progress=progress)
+        files.delete(scratch.directory)
         if self.sha256 not in {None, digest}:
             raise JobError(
                 Reason.DIGEST_MISMATCH,
-                f"{self.uri} has sha256 {digest}, but {self.field}.sha256 says {self.sha256}: "
+                f"{shown(self.uri)} has sha256 {digest}, but {self.field}.sha256 says {self.sha256}: "
                 "put the right file back, or correct the digest",
             )
         return digest
+
+
+def _file_of(location: Location) -> PurePosixPath:
+    """Return the file that a location means: itself, or of an artefact the .npz file that lies in it."""
+    if location.path != PurePosixPath():
+        return location.path
+    found = sorted(name for name in location.names() or () if name.endswith(".npz"))
+    if len(found) != 1:
+        what = f"several: {', '.join(found[: source.LISTED])}" if found else "none"
+        raise JobError(Reason.SOURCE_NOT_FOUND, f"{location.uri} must hold one .npz file, and holds {what}")
+    return location.path / found[0]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,8 +32,8 @@ PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
 class Outcome:
     """What came of a case.
 
-    `entry` is the directory of the prepared model, `cosine` the lowest one between its answers and those
-    of the wheel: None where the wheel ships none that can be compared.
+    `entry` is the directory of the prepared model, while its repository is there; `cosine` the lowest one
+    between its answers and those of the wheel: None where the wheel ships none that can be compared.
     """
 
     model: str
@@ -43,6 +43,11 @@ class Outcome:
     seconds: float
     entry: Path | None = None
     cosine: float | None = None
+
+    @property
+    def column(self) -> str:
+        """Return where it is counted."""
+        return self.precision
 
 
 def precisions(model: WheelModel) -> tuple[Precision, ...]:

@@ -1,11 +1,12 @@
-"""Whether an outcome is explained: built with the right answers, or refused for what the model is."""
+"""Whether an outcome is explained: made, with the right answers, or refused for what the model is."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from corpus.case import Outcome
+from corpus.compiling import Compiled
 from engine_builder.contract import Reason
 
 LOWEST_COSINE = {"FP32": 0.99999, "FP16": 0.999, "INT8": 0.98}
@@ -18,6 +19,7 @@ _EXPLAINED = frozenset(
         Reason.ACCURACY_LOST.value,
     }
 )
+_NOT_SUPPORTED = Reason.UNSUPPORTED_OPERATOR.value
 _CONVERTER = ("the model cannot be", "the converted model")
 """Refusals by a library, not by a property of the model: each must be known."""
 
@@ -27,10 +29,14 @@ KNOWN: Mapping[str, str] = {
 """Words of a message → why a refusal that isn't explained by itself is right."""
 
 
-def problem(outcome: Outcome) -> str:
-    """Return what is wrong with an outcome; empty when it is explained."""
-    if any(words in outcome.message for words in KNOWN):
+def problem(found: Outcome | Compiled) -> str:
+    """Return what is wrong with what was found; empty when it is explained."""
+    if any(words in found.message for words in KNOWN):
         return ""
+    return _of_prepared(found) if isinstance(found, Outcome) else _of_compiled(found)
+
+
+def _of_prepared(outcome: Outcome) -> str:
     if outcome.reason == _BUILT:
         lowest = LOWEST_COSINE[outcome.precision]
         if outcome.cosine is not None and outcome.cosine < lowest:
@@ -41,14 +47,28 @@ def problem(outcome: Outcome) -> str:
     return ""
 
 
-def table(outcomes: Iterable[Outcome]) -> str:
-    """Return how many models ended how, by precision and reason."""
-    counts = Counter((outcome.precision, outcome.reason) for outcome in outcomes)
-    precisions = [name for name in LOWEST_COSINE if any(p == name for p, _ in counts)]
+def _of_compiled(compiled: Compiled) -> str:
+    """What TensorRT's parser doesn't support may be refused as such, in words that say what; else nothing."""
+    if compiled.reason == _BUILT:
+        return ""
+    said, told = compiled.said, f"{compiled.reason}: {compiled.message}"
+    if compiled.reason != _NOT_SUPPORTED:
+        return told
+    if said.supported:
+        return f"TensorRT's parser supports the model, and the builder says {told}"
+    if said.lacking and not any(operator in compiled.message for operator in said.lacking):
+        return f"{told} (of what lacks, {', '.join(sorted(said.lacking))}, it names nothing)"
+    return ""
+
+
+def table(columns: Sequence[str], found: Iterable[tuple[str, str]]) -> str:
+    """Return how many ended how: of pairs (column, reason), a line for each reason."""
+    counts = Counter(found)
+    columns = [column for column in columns if any(each == column for each, _ in counts)]
     reasons = sorted({reason for _, reason in counts}, key=lambda reason: (reason != _BUILT, reason))
-    rows = [["reason", *precisions]]
-    rows += [[reason, *(str(counts[name, reason]) for name in precisions)] for reason in reasons]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows = [["reason", *columns]]
+    rows += [[reason, *(str(counts[column, reason]) for column in columns)] for reason in reasons]
+    widths = [max(map(len, each)) for each in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )

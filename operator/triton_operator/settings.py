@@ -61,6 +61,9 @@ class Settings:
     fleet_seconds: float = 15
     """After so long every Triton pod is compared with its tree again."""
 
+    retry_seconds: float = 5
+    """After so long a Job that failed is tried again, and after twice as long with every attempt."""
+
     listen: str = ":8080"
     """Where health and metrics are served, as `host:port`."""
 
@@ -79,7 +82,7 @@ class Settings:
         for name in ("namespace", "identity", "engine_builder_image"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is not set: set {PREFIX}{name.upper()}")
-        for name in ("workers", "resync_seconds", "fleet_seconds"):
+        for name in ("workers", "resync_seconds", "fleet_seconds", "retry_seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be more than 0")
 

@@ -76,6 +76,7 @@ def test_values_become_settings(full: Rendered) -> None:
         workers=3,
         resync_seconds=60,
         fleet_seconds=12.5,
+        retry_seconds=2,
         log_level="DEBUG",
         log_format="text",
     )

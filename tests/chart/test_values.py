@@ -69,6 +69,7 @@ def test_unknown_value_is_refused_by_name(path: str, value: Any) -> None:
         ("settings.workers", 0, "minimum"),
         ("settings.workers", 1.5, "want integer"),
         ("settings.fleetSeconds", 0, "exclusiveMinimum"),
+        ("settings.retrySeconds", 0, "exclusiveMinimum"),
         ("settings.logLevel", "info", "INFO"),
         ("watchNamespaces", "vision", "array"),
         ("watchNamespaces", ["Vision"], "pattern"),

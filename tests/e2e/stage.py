@@ -231,6 +231,18 @@ class Stage:
         """Return the names of those pods."""
         return sorted(pod["metadata"]["name"] for pod in self.pods(component))
 
+    @contextlib.contextmanager
+    def reached(self, target: str, *ports: int) -> Iterator[dict[int, str]]:
+        """Yield where this host reaches ports of `service/…` or `pod/…`: `host:port` by port."""
+        if not self.cluster.is_local:
+            with forwarded(self.namespace, target, *ports) as addresses:
+                yield addresses
+            return
+        kind, _, name = target.partition("/")
+        found = self.kube.get(kind.capitalize(), name)
+        address = found["spec"]["clusterIP"] if kind == "service" else found["status"]["podIP"]
+        yield {port: f"{address}:{port}" for port in ports}
+
     def ask(
         self,
         pod: str,
@@ -250,7 +262,7 @@ class Stage:
             entry.set_data_from_numpy(value)
             inputs.append(entry)
         outputs = [library.InferRequestedOutput(name, class_count=classes) for name in sample.outputs]
-        with forwarded(self.namespace, f"pod/{pod}", port) as addresses:
+        with self.reached(f"pod/{pod}", port) as addresses:
             client = library.InferenceServerClient(addresses[port])
             try:
                 answer = client.infer(model, inputs, model_version=str(version or ""), outputs=outputs)
@@ -287,7 +299,7 @@ class Stage:
         """Unload a model behind the operator's back, as somebody can who has the control key."""
         secrets = self.kube.list("Secret", "app.kubernetes.io/component=triton")
         (key,) = (base64.b64decode(secret["data"][KEY_FIELD]).decode() for secret in secrets)
-        with forwarded(self.namespace, f"pod/{pod}", GRPC) as addresses:
+        with self.reached(f"pod/{pod}", GRPC) as addresses:
             client = tritonclient.grpc.InferenceServerClient(addresses[GRPC])
             client.unload_model(model, headers={KEY_HEADER: key})
             client.close()

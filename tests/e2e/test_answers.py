@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 import tritonclient.grpc
 from tests.builders import a_model
-from tests.e2e.cluster import forwarded
 from tests.e2e.samples import light
 from tests.e2e.stage import GRPC, NETS
 from tritonclient.utils import InferenceServerException
@@ -40,7 +39,7 @@ def test_status_counts_every_pod(shared: Stage) -> None:
 
 def test_others_can_not_control_what_is_loaded(shared: Stage) -> None:
     pod = shared.pod_names()[0]
-    with forwarded(shared.namespace, f"pod/{pod}", GRPC) as addresses:
+    with shared.reached(f"pod/{pod}", GRPC) as addresses:
         client = tritonclient.grpc.InferenceServerClient(addresses[GRPC])
         with pytest.raises(InferenceServerException, match="restricted"):
             client.unload_model("resnet50")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import tritonclient.grpc
 from tests.builders import a_model
-from tests.e2e.cluster import forwarded
 from tests.e2e.stage import GRPC
 from tests.e2e.traffic import (
     ROLLBACK_SECONDS,
@@ -84,7 +83,7 @@ def test_version_that_answers_otherwise_than_its_source_is_taken_back(guest: Sta
 def nothing_left_of_candidate(stage: Stage, model: str) -> None:
     assert not any(f"{model}.candidate" in path for path in stage.on_volume(below="servers"))
     for pod in stage.pod_names():
-        with forwarded(stage.namespace, f"pod/{pod}", GRPC) as addresses:
+        with stage.reached(f"pod/{pod}", GRPC) as addresses:
             client = tritonclient.grpc.InferenceServerClient(addresses[GRPC])
             assert not client.is_model_ready(f"{model}.candidate")
             client.close()

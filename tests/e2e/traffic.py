@@ -8,7 +8,6 @@ import time
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from tests.e2e.cluster import forwarded
 from tests.e2e.stage import GRPC, HTTP
 
 from load import Plan, Question, Record, Run, Stream, analysis, mixed, running
@@ -34,7 +33,7 @@ def traffic(
         streams = [
             dataclasses.replace(stream, max_age=max_age)
             for target in targets
-            for stream in _streams(target, stack.enter_context(_reached(stage, target)))
+            for stream in _streams(target, stack.enter_context(stage.reached(target, HTTP, GRPC)))
         ]
         yield stack.enter_context(running(Plan(question=question, streams=streams, rate=RATE)))
 
@@ -85,16 +84,3 @@ def _told(some: Sequence[Record], *, of: Sequence[Record]) -> str:
 
 def _streams(target: str, ports: dict[int, str]) -> Sequence[Stream]:
     return mixed(http=ports[HTTP], grpc=ports[GRPC], prefix=f"{target}: ")
-
-
-@contextlib.contextmanager
-def _reached(stage: Stage, target: str) -> Iterator[dict[int, str]]:
-    """Yield where this host reaches the ports of a Service or a pod."""
-    if not stage.cluster.is_local:
-        with forwarded(stage.namespace, target, HTTP, GRPC) as ports:
-            yield ports
-        return
-    kind, _, name = target.partition("/")
-    found = stage.kube.get(kind.capitalize(), name)
-    address = found["spec"]["clusterIP"] if kind == "service" else found["status"]["podIP"]
-    yield {port: f"{address}:{port}" for port in (HTTP, GRPC)}

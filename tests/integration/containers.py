@@ -103,6 +103,7 @@ class ProgramContainer:
         log.flush()
         environment = {
             "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),  # the code of this tree, as the tests themselves
             "TMPDIR": str(self._setting.scratch),
             **self._setting.environment,
         }

@@ -7,6 +7,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+from tests.integration.apiserver import LAZY
 from tests.integration.kube import Kube
 from tests.integration.processes import Program, binary, running
 
@@ -43,7 +44,7 @@ def controller_manager(server: ApiServer, directory: Path) -> Iterator[Program]:
         "--kube-api-qps=200",
         "--kube-api-burst=400",
     ]
-    with running(command, log=directory / "kube-controller-manager.log") as program:
+    with running(command, log=directory / "kube-controller-manager.log", environment=LAZY) as program:
         yield program
 
 

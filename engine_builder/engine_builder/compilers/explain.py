@@ -17,6 +17,8 @@ from engine_builder.errors import JobError
 _NOISE = re.compile(r"checkMacros\.cpp::catchCudaError")
 _NO_CUDA = re.compile(r"CUDA initialization failure with error: (\d+)|\bcudaError (\d+)\b")
 _WRAPPED = re.compile(r"Error Code \d+: [A-Za-z ]+ \((.*)\)$")
+_ASSERTED = re.compile(r'.* && "([^"]+)"$')
+"""A condition of its source code with the words for it."""
 _WHERE = (
     re.compile(r"^\[[\w.]+:\d+: \w+\] |^\[[\w.]+::\w+::\d+\] "),
     re.compile(r" In \w+ at \S+:\d+$"),
@@ -146,6 +148,18 @@ PARSE: Sequence[Rule] = (
         "the weights of the model cannot be read: {file} is missing or too short",
     ),
     _rule(
+        r"Pre-opset 7 broadcasting",
+        Reason.UNSUPPORTED_OPERATOR,
+        "TensorRT {version} does not broadcast as ONNX of opset 6 and before does: convert the model to a "
+        "later opset (onnx.version_converter), or serve it with backend ONNXRuntime",
+    ),
+    _rule(
+        r"convertDtype\(|Failed to convert ONNX da?te type",
+        Reason.UNSUPPORTED_OPERATOR,
+        "TensorRT {version} lacks a type that {node} has, such as text: export the model without it, or "
+        "serve it with backend ONNXRuntime",
+    ),
+    _rule(
         r"Input file cannot be found",
         Reason.ENGINE_MISSING,
         "the prepared model has gone from the store; will be tried again",
@@ -252,4 +266,5 @@ def clean(text: str) -> str:
     line = wrapped[1] if wrapped else line
     for where in _WHERE:
         line = where.sub("", line)
+    line = _ASSERTED.sub(r"\1", line)
     return line if len(line) <= _LONGEST else line[:_LONGEST] + "…"

@@ -29,7 +29,8 @@ def verdict(ctx: Context, work: Work) -> attempts.Verdict:
     jobs = jobs_of(ctx, work.owner, work.labels)
     found = ctx.cache.labelled(POD.kind, work.owner.namespace, work.labels)
     now = datetime.datetime.now(datetime.UTC)
-    return attempts.judge(jobs, found, generation=work.owner.metadata.generation, now=now)
+    generation, first = work.owner.metadata.generation, ctx.settings.retry_seconds
+    return attempts.judge(jobs, found, generation=generation, now=now, first_backoff=first)
 
 
 async def advance(ctx: Context, work: Work, found: attempts.Verdict) -> Outcome:

@@ -10,7 +10,6 @@ from triton_operator.controllers import checks, digests, survey
 from triton_operator.controllers.context import Context
 from triton_operator.controllers.queue import Key
 from triton_operator.plan import engines, history, model_status
-from triton_operator.plan.engines import Place
 from triton_operator.plan.model_status import Surroundings
 from triton_operator.plan.outcome import Outcome, OutcomeError, Suspended
 from triton_operator.plan.versions import Build, NeededEngine, Outcomes, failed_check, is_passed
@@ -133,7 +132,7 @@ def _uses(ctx: Context, namespace: str, engine: str) -> set[engines.Use]:
     """Return what the users of an engine say of it."""
     found = ctx.cache.read_all(InferenceModel, namespace)
     return {
-        engines.Use(Place(version.source.uri, version.source.secret_name), model.spec.check.minimum_cosine)
+        engines.use_of(model, version)
         for model in found
         for version in model.spec.versions
         if any(engine in e.engines for e in model.status.versions if e.number == version.number)

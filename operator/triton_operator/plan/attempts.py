@@ -86,7 +86,12 @@ Verdict = Start | Running | Succeeded | Failed
 
 
 def judge(
-    jobs: Sequence[Object], job_pods: Sequence[Object], *, generation: int, now: datetime.datetime
+    jobs: Sequence[Object],
+    job_pods: Sequence[Object],
+    *,
+    generation: int,
+    now: datetime.datetime,
+    first_backoff: float = FIRST_BACKOFF_SECONDS,
 ) -> Verdict:
     """Return what to do about a build, from its Jobs and their pods."""
     current = [job for job in jobs if "deletionTimestamp" not in job["metadata"]]
@@ -102,7 +107,7 @@ def judge(
         return _running(newest, own_pods)
     if generation_of(newest) != generation:
         return Start(attempt=attempt_of(newest) + 1)
-    return _failed(newest, own_pods, now=now)
+    return _failed(newest, own_pods, now=now, first_backoff=first_backoff)
 
 
 def attempt_of(job: Object) -> int:
@@ -143,9 +148,9 @@ def outdated(jobs: Sequence[Object]) -> list[Object]:
     return [job for job in jobs if attempt_of(job) < newest]
 
 
-def backoff(attempt: int, *, longest: float) -> float:
+def backoff(attempt: int, *, longest: float, first: float = FIRST_BACKOFF_SECONDS) -> float:
     """Return the seconds between the end of an attempt and the next: 5, 10, 20, … `longest`."""
-    return float(min(FIRST_BACKOFF_SECONDS * 2 ** min(attempt - 1, 16), longest))
+    return float(min(first * 2 ** min(attempt - 1, 16), longest))
 
 
 def _succeeded(
@@ -175,7 +180,9 @@ def _running(job: Object, own_pods: Sequence[Object]) -> Running:
     return Running(job=job["metadata"]["name"], attempt=attempt_of(job), reason=reason, message=message)
 
 
-def _failed(job: Object, own_pods: Sequence[Object], *, now: datetime.datetime) -> Failed:
+def _failed(
+    job: Object, own_pods: Sequence[Object], *, now: datetime.datetime, first_backoff: float
+) -> Failed:
     report = report_of(own_pods)
     failure = condition(job, "Failed") or {}
     reason, message = why(failure, report, own_pods)
@@ -186,7 +193,8 @@ def _failed(job: Object, own_pods: Sequence[Object], *, now: datetime.datetime) 
         missing = reason == Reason.SOURCE_NOT_FOUND.value
         longest = LONGEST_SOURCE_BACKOFF_SECONDS if missing else LONGEST_BACKOFF_SECONDS
         ended = parse_time(failure.get("lastTransitionTime") or job["metadata"]["creationTimestamp"])
-        retry = max(0.0, backoff(attempt, longest=longest) - (now - ended).total_seconds())
+        pause = backoff(attempt, longest=longest, first=first_backoff)
+        retry = max(0.0, pause - (now - ended).total_seconds())
     return Failed(
         job=job["metadata"]["name"],
         attempt=attempt,

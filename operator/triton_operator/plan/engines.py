@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from engine_builder.contract import PREPARE_VERSION
 from triton_operator.plan import names, versions
 from triton_operator.plan.versions import NeededEngine
-from triton_operator.resources.engine import Engine
+from triton_operator.resources.engine import Engine, EngineBuild
 from triton_operator.resources.inference_model import InferenceModel
 from triton_operator.resources.version import Version
 
 
 class Place(NamedTuple):
-    """Where a source lies, and the Secret with which it is read."""
+    """Where a file lies, and the Secret with which it is read."""
 
     uri: str
     secret: str | None = None
@@ -70,10 +70,19 @@ def _conversion(version: Version) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Use:
-    """What a user of an engine says that its key doesn't hold: where the source lies, what is good enough."""
+    """What a user of an engine says that its key doesn't hold: where things lie, what is good enough."""
 
     place: Place
     minimum_cosine: str
+    calibration: Place | None = None
+
+
+def use_of(model: InferenceModel, version: Version) -> Use:
+    """Return what a version says of its engine."""
+    calibration = version.build.calibration
+    read = Place(calibration.uri, calibration.secret_name) if calibration and calibration.uri else None
+    source = Place(version.source.uri, version.source.secret_name)
+    return Use(source, model.spec.check.minimum_cosine, read)
 
 
 def adjusted(engine: Engine, uses: AbstractSet[Use]) -> dict[str, Any] | None:
@@ -85,10 +94,10 @@ def adjusted(engine: Engine, uses: AbstractSet[Use]) -> dict[str, Any] | None:
     source = engine.spec.source
     if source is None or not uses:
         return None
-    here, places = Place(source.uri, source.secret_name), {use.place for use in uses}
-    place = here if here in places else min(places, key=_order)
+    place = _place(Place(source.uri, source.secret_name), {use.place for use in uses})
     changes: dict[str, Any] = {"source": _source(place, source.sha256)}
     if engine.spec.build is not None:
+        changes["build"] = _build(engine.spec.build, uses)
         changes["minimumCosine"] = min(
             (use.minimum_cosine for use in uses), key=lambda text: (float(text), text)
         )
@@ -106,10 +115,29 @@ def adjusted(engine: Engine, uses: AbstractSet[Use]) -> dict[str, Any] | None:
     return {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": spec}
 
 
+def _build(build: EngineBuild, uses: AbstractSet[Use]) -> dict[str, Any]:
+    """Return the build with calibration data where a user has them."""
+    body, calibration = build.to_manifest(), build.calibration
+    places = {use.calibration for use in uses if use.calibration is not None}
+    if calibration is not None and calibration.uri is not None and places:
+        place = _place(Place(calibration.uri, calibration.secret_name), places)
+        kept = {name: value for name, value in body["calibration"].items() if name != "secretName"}
+        body["calibration"] = kept | _written(place)
+    return body
+
+
+def _place(here: Place, places: AbstractSet[Place]) -> Place:
+    return here if here in places else min(places, key=_order)
+
+
 def _order(place: Place) -> tuple[str, str]:
     return (place.uri, place.secret or "")
 
 
 def _source(place: Place, sha256: str) -> dict[str, str]:
+    return _written(place) | {"sha256": sha256}
+
+
+def _written(place: Place) -> dict[str, str]:
     named = {"secretName": place.secret} if place.secret is not None else {}
-    return {"uri": place.uri, **named, "sha256": sha256}
+    return {"uri": place.uri, **named}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from triton_operator.plan import names, podspec, sources, uri
+from triton_operator.plan import names, podspec, sources
 from triton_operator.plan.podspec import Images, Manifest
 from triton_operator.plan.samples import Entry
 from triton_operator.plan.sources import Reading
@@ -12,7 +12,7 @@ from triton_operator.resources.common import Resource
 from triton_operator.resources.engine import Engine
 from triton_operator.resources.inference_model import InferenceModel
 from triton_operator.resources.model_repository import ModelRepository, PrepareSettings
-from triton_operator.resources.version import Backend, Calibration, Version
+from triton_operator.resources.version import Backend, Version
 
 PREPARE = "prepare"
 CONVERT = "convert"
@@ -31,7 +31,7 @@ def prepare(*, engine: Engine, attempt: int, repository: ModelRepository, images
     given, settings = engine.spec.source, repository.spec.prepare
     if given is None:
         raise ValueError(f"Engine {engine.name} is compiled from another")
-    reading = sources.reading(given.uri, given.secret_name, repository)
+    reading = _with_calibration(sources.reading(given.uri, given.secret_name, repository), engine, repository)
     arguments = [
         "prepare",
         f"--repository={podspec.REPOSITORY_MOUNT}",
@@ -44,14 +44,7 @@ def prepare(*, engine: Engine, attempt: int, repository: ModelRepository, images
         *_conversion(engine),
     ]
     labels = labels_of(engine)
-    pod = _pod(
-        arguments,
-        reading=reading,
-        claim=repository.claim_name,
-        calibration=_calibration_claim(engine),
-        settings=settings,
-        images=images,
-    )
+    pod = _pod(arguments, reading=reading, claim=repository.claim_name, settings=settings, images=images)
     return _job(engine, base=engine.name, attempt=attempt, labels=labels, pod=pod, settings=settings)
 
 
@@ -65,27 +58,21 @@ def _conversion(engine: Engine) -> list[str]:
         arguments.append("--no-keep-io")
     if engine.spec.minimum_cosine is not None:
         arguments.append(f"--minimum-cosine={engine.spec.minimum_cosine}")
-    return arguments + (_calibration(build.calibration) if build.calibration is not None else [])
-
-
-def _calibration(calibration: Calibration) -> list[str]:
-    if calibration.uri is None:
-        return ["--calibration-generated"]
-    arguments = [
-        f"--calibration={podspec.literal(calibration.uri)}",
-        f"--calibration-root={podspec.CALIBRATION_MOUNT}",
-    ]
-    if calibration.sha256 is not None:
+    calibration = build.calibration
+    if calibration is not None and calibration.generated:
+        arguments.append("--calibration-generated")
+    if calibration is not None and calibration.sha256 is not None:
         arguments.append(f"--calibration-sha256={calibration.sha256}")
     return arguments
 
 
-def _calibration_claim(engine: Engine) -> str | None:
+def _with_calibration(reading: Reading, engine: Engine, repository: ModelRepository) -> Reading:
+    """Return what the pod needs that reads the source, and the calibration data if there are any."""
     calibration = engine.spec.build.calibration if engine.spec.build is not None else None
     if calibration is None or calibration.uri is None:
-        return None
-    found = uri.parse(calibration.uri)
-    return found.claim if isinstance(found, uri.ClaimSource) else None
+        return reading
+    found = sources.reading(calibration.uri, calibration.secret_name, repository, role=sources.CALIBRATION)
+    return reading.beside(found)
 
 
 def convert(*, engine: Engine, attempt: int, repository: ModelRepository, images: Images) -> Manifest:
@@ -199,13 +186,9 @@ def _pod(
     claim: str | None,
     settings: PrepareSettings,
     images: Images,
-    calibration: str | None = None,
 ) -> Manifest:
-    """Return a pod that reads a source, and the claim of calibration data, and writes to a repository."""
+    """Return a pod that reads from somewhere and writes to a repository."""
     volumes, mounts = list(reading.volumes), list(reading.mounts)
-    if calibration is not None:
-        volumes.append(podspec.claim_volume("calibration", calibration, read_only=True))
-        mounts.append(podspec.mount("calibration", podspec.CALIBRATION_MOUNT, read_only=True))
     if claim is not None:
         volumes.append(podspec.claim_volume("repository", claim, read_only=False))
         mounts.append(podspec.mount("repository", podspec.REPOSITORY_MOUNT, read_only=False))

@@ -16,9 +16,6 @@ USER = 1000
 """User and group of all our containers; NVIDIA's Triton images have it as triton-server."""
 
 REPOSITORY_MOUNT = "/repository"
-SOURCE_MOUNT = "/source"
-CALIBRATION_MOUNT = "/calibration"
-CREDENTIALS_MOUNT = "/credentials"
 
 CONTAINER_SECURITY: Manifest = {
     "allowPrivilegeEscalation": False,

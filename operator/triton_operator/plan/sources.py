@@ -1,4 +1,4 @@
-"""What a Job needs to read a source: a claim, or hosts and a Secret that the ModelRepository allows."""
+"""What a Job needs to read a file: a claim, or hosts and a Secret that the ModelRepository allows."""
 
 from __future__ import annotations
 
@@ -17,31 +17,54 @@ _PRIVATE = 0o440
 
 
 @dataclasses.dataclass(frozen=True)
+class Role:
+    """What a pod reads a file as: the name of its volume and argument, and that of its Secret's."""
+
+    name: str
+    credentials: str
+
+
+SOURCE = Role("source", "credentials")
+CALIBRATION = Role("calibration", "calibration-credentials")
+"""Read beside the source, from a place and with a Secret of its own."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Reading:
-    """Volumes, mounts and arguments of the pod that reads a source."""
+    """Volumes, mounts and arguments of the pod that reads a file."""
 
     volumes: tuple[Manifest, ...]
     mounts: tuple[Manifest, ...]
     arguments: tuple[str, ...]
     scratch: str
 
+    def beside(self, other: Reading) -> Reading:
+        """Return what the pod needs that reads both; what both say is said once."""
+        return Reading(
+            volumes=(*self.volumes, *other.volumes),
+            mounts=(*self.mounts, *other.mounts),
+            arguments=tuple(dict.fromkeys((*self.arguments, *other.arguments))),
+            scratch=REMOTE_SCRATCH if REMOTE_SCRATCH in {self.scratch, other.scratch} else CLAIM_SCRATCH,
+        )
+
 
 NO_SOURCE = Reading(volumes=(), mounts=(), arguments=(), scratch=CLAIM_SCRATCH)
 """What a pod needs that reads the repository alone."""
 
 
-def reading(source: str, secret: str | None, repository: ModelRepository) -> Reading:
-    """Return what the pod needs that reads a source.
+def reading(source: str, secret: str | None, repository: ModelRepository, *, role: Role = SOURCE) -> Reading:
+    """Return what the pod needs that reads a file.
 
     Raises:
         OutcomeError: Stalled with `UnsupportedSource`, `HostNotAllowed` or `SecretNotAllowed`.
     """
     found = uri.parse(source)
-    arguments = (f"--source={podspec.literal(source)}", f"--source-root={podspec.SOURCE_MOUNT}")
+    root = f"/{role.name}"
+    arguments = (f"--{role.name}={podspec.literal(source)}", f"--{role.name}-root={root}")
     if isinstance(found, uri.ClaimSource):
         return Reading(
-            volumes=(podspec.claim_volume("source", found.claim, read_only=True),),
-            mounts=(podspec.mount("source", podspec.SOURCE_MOUNT, read_only=True),),
+            volumes=(podspec.claim_volume(role.name, found.claim, read_only=True),),
+            mounts=(podspec.mount(role.name, root, read_only=True),),
             arguments=arguments,
             scratch=CLAIM_SCRATCH,
         )
@@ -50,19 +73,20 @@ def reading(source: str, secret: str | None, repository: ModelRepository) -> Rea
     if secret is None:
         return Reading((), (), (*arguments, *allowed), REMOTE_SCRATCH)
     _require_secret(source, secret, repository)
+    directory = f"/{role.credentials}"
     return Reading(
-        volumes=(_secret_volume(secret),),
-        mounts=(podspec.mount("credentials", podspec.CREDENTIALS_MOUNT, read_only=True),),
-        arguments=(*arguments, *allowed, f"--credentials={podspec.CREDENTIALS_MOUNT}"),
+        volumes=(_secret_volume(role.credentials, secret),),
+        mounts=(podspec.mount(role.credentials, directory, read_only=True),),
+        arguments=(*arguments, *allowed, f"--{role.credentials}={directory}"),
         scratch=REMOTE_SCRATCH,
     )
 
 
-def _secret_volume(name: str) -> Manifest:
+def _secret_volume(name: str, secret: str) -> Manifest:
     # Optional: a Job says that it is missing, where a pod would wait without a word.
     return {
-        "name": "credentials",
-        "secret": {"secretName": name, "optional": True, "defaultMode": _PRIVATE},
+        "name": name,
+        "secret": {"secretName": secret, "optional": True, "defaultMode": _PRIVATE},
     }
 
 

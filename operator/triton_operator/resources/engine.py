@@ -16,8 +16,15 @@ from triton_operator.resources.schema import (
     immutable,
     ready_columns,
     rules,
+    unchanged,
 )
-from triton_operator.resources.version import SOURCE_URI_PATTERN, Backend, Build, Calibration
+from triton_operator.resources.version import (
+    SOURCE_URI_PATTERN,
+    Backend,
+    Build,
+    Calibration,
+    same_calibration,
+)
 
 _FIXED = "the operator writes Engines; to build something else change the InferenceModel"
 
@@ -66,6 +73,12 @@ class EngineBuild(Model):
     )
 
 
+def _same_build() -> str:
+    """Return that a build is what it was; where its calibration data lies may change, as a source may."""
+    same = (unchanged("build.precision"), unchanged("build.keepIO"), same_calibration("build.calibration"))
+    return f"has(self.build) == has(oldSelf.build) && (!has(self.build) || ({' && '.join(same)}))"
+
+
 class EngineTarget(Model):
     """The hardware that a compiled engine is for."""
 
@@ -99,13 +112,11 @@ class EngineSpec(Model):
                 f"target, release and compile are what an Engine of TensorRT has, and no other: {_FIXED}",
             ),
             *(
-                immutable(
-                    f"has(self.{name}) == has(oldSelf.{name}) && "
-                    f"(!has(self.{name}) || self.{name} == oldSelf.{name})",
-                    f"{name} of an Engine cannot change: {_FIXED}",
-                    field_path=f".{name}",
+                immutable(rule, f"{name} of an Engine cannot change: {_FIXED}", field_path=f".{name}")
+                for name, rule in (
+                    ("build", _same_build()),
+                    *((name, unchanged(name)) for name in ("from", "target", "release", "compile")),
                 )
-                for name in ("build", "from", "target", "release", "compile")
             ),
         )
     )

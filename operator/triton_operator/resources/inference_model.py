@@ -17,9 +17,17 @@ from triton_operator.resources.schema import (
     list_map,
     ready_columns,
     rules,
+    unchanged,
 )
 from triton_operator.resources.serving import Check, Samples, Serving
-from triton_operator.resources.version import Backend, CheckStatus, Version, VersionState, VersionStatus
+from triton_operator.resources.version import (
+    Backend,
+    CheckStatus,
+    Version,
+    VersionState,
+    VersionStatus,
+    largest_batch,
+)
 
 __all__ = [
     "Backend",
@@ -60,14 +68,13 @@ class InferenceModelSpec(Model):
                 field_path=".versions",
             ),
             immutable(
-                "has(self.modelName) == has(oldSelf.modelName) && "
-                "(!has(self.modelName) || self.modelName == oldSelf.modelName)",
+                unchanged("modelName"),
                 f"modelName cannot be added, changed or removed: {_NEW_MODEL}",
                 field_path=".modelName",
             ),
             Rule(
                 "!has(self.serving) || !has(self.serving.maxBatchSize) || "
-                "self.versions.all(v, self.serving.maxBatchSize <= v.build.maxBatchSize)",
+                f"self.versions.all(v, self.serving.maxBatchSize <= {largest_batch('v.build')})",
                 "serving.maxBatchSize is above build.maxBatchSize of a version (default 16): lower it, or "
                 "add a version that is built for larger batches",
                 field_path=".serving",
@@ -76,7 +83,7 @@ class InferenceModelSpec(Model):
                 "!has(self.serving) || !has(self.serving.dynamicBatching) || "
                 "!has(self.serving.dynamicBatching.preferredBatchSizes) || "
                 "self.serving.dynamicBatching.preferredBatchSizes.all(s, "
-                "self.versions.all(v, s <= v.build.maxBatchSize))",
+                f"self.versions.all(v, s <= {largest_batch('v.build')}))",
                 "serving.dynamicBatching.preferredBatchSizes has a size above build.maxBatchSize of a "
                 "version (default 16): leave it out, or add a version that is built for larger batches",
                 field_path=".serving",
@@ -155,7 +162,7 @@ class InferenceModelSpec(Model):
         if self.serving.max_batch_size is not None:
             return self.serving.max_batch_size
         served = [version for version in self.versions if version.number in numbers]
-        return min(version.build.max_batch_size for version in served or self.versions)
+        return min(version.build.largest_batch for version in served or self.versions)
 
     def version(self, number: int) -> Version | None:
         """Return the version of a number, if the spec lists it."""

@@ -13,7 +13,6 @@ SIZE_PATTERN = r"^[1-9][0-9]{0,9}([KMGT]i|[kMGT])$"
 DNS_LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
-NPZ_URI_PATTERN = r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^/].*\.npz$"
 COSINE_PATTERN = r"^(0(\.[0-9]{1,12})?|1(\.0{1,12})?)$"
 PERCENT_PATTERN = r"^(100|[1-9]?[0-9])%$"
 INT_OR_PERCENT_MAX = 1000

@@ -49,6 +49,12 @@ def immutable(expression: str, message: str, *, field_path: str | None = None) -
     return Rule(expression, message, field_path=field_path, reason=Refusal.FORBIDDEN)
 
 
+def unchanged(path: str) -> str:
+    """Return the CEL that an optional field is what it was: there as before, or missing as before."""
+    now, before = f"self.{path}", f"oldSelf.{path}"
+    return f"has({now}) == has({before}) && (!has({now}) || {now} == {before})"
+
+
 def list_map(*keys: str) -> dict[str, Any]:
     """Mark a list whose entries are told apart by `keys`; a key twice is refused."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}

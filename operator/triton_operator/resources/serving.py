@@ -14,7 +14,7 @@ from triton_operator.resources.scalars import (
     Sha256,
 )
 from triton_operator.resources.schema import LIST_ATOMIC, LIST_SET, Rule, rules
-from triton_operator.resources.version import SAMPLES_URI_PATTERN, SECRET_FOR_REMOTE
+from triton_operator.resources.version import NPZ_URI_FORMS, NPZ_URI_PATTERN, SECRET_FOR_REMOTE
 
 RESERVED_PARAMETERS = "triton-operator.io/"
 
@@ -156,17 +156,16 @@ class Samples(Model):
     uri: str = Field(
         min_length=1,
         max_length=1024,
-        pattern=SAMPLES_URI_PATTERN,
+        pattern=NPZ_URI_PATTERN,
         description="An .npz file of NumPy with one array for each input of the model: with a batch, any "
         "number of rows, which are asked one by one; without, one sample, or several under keys "
         "<number>/<input>. pvc://<claim>/<path>.npz, a PersistentVolumeClaim of this namespace and a path "
-        "inside it; or s3://, gs://, az:// or https://, as in source.uri. Example: pvc://models/detector/samples.npz",
+        "inside it; s3://, gs://, az://, https:// and oci:// are as in source.uri. "
+        "Example: pvc://models/detector/samples.npz",
         json_schema_extra=rules(
             Rule(
-                f"self.matches(r'{SAMPLES_URI_PATTERN}')",
-                "check.samples.uri must be pvc://<claim>/<path>.npz, a PersistentVolumeClaim of this "
-                "namespace and the path of an .npz file inside it, or an .npz file behind s3://, gs://, "
-                "az:// or https://",
+                f"self.matches(r'{NPZ_URI_PATTERN}')",
+                f"check.samples.uri must be {NPZ_URI_FORMS}",
             ),
             Rule(
                 "!self.contains('/../')",

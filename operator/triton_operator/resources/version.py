@@ -9,14 +9,16 @@ from pydantic import ConfigDict, Field
 from engine_builder.contract import CompileOptions, Portability, Precision
 from triton_operator.resources.common import Model
 from triton_operator.resources.profiles import Profile
-from triton_operator.resources.scalars import (
-    NPZ_URI_PATTERN,
-    SHA256_PATTERN,
-    DnsSubdomain,
-    Sha256,
-    Timestamp,
+from triton_operator.resources.scalars import SHA256_PATTERN, DnsSubdomain, Sha256, Timestamp
+from triton_operator.resources.schema import (
+    LIST_ATOMIC,
+    LIST_SET,
+    Rule,
+    immutable,
+    list_map,
+    rules,
+    unchanged,
 )
-from triton_operator.resources.schema import LIST_ATOMIC, LIST_SET, Rule, immutable, list_map, rules
 
 _PLACES = (
     r"pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^/]",
@@ -28,10 +30,14 @@ _ARTEFACT = (
     r"(:[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})"
 )
 SOURCE_URI_PATTERN = rf"^(({'|'.join(_PLACES)}).*|{_ARTEFACT})$"
-SAMPLES_URI_PATTERN = rf"^({'|'.join(_PLACES)}).*\.npz(\?.*)?$"
+NPZ_URI_PATTERN = rf"^(({'|'.join(_PLACES)}).*\.npz(\?.*)?|{_ARTEFACT})$"
 SOURCE_URI_FORMS = (
     "pvc://<claim>/<path>, s3://<bucket>/<key>, gs://<bucket>/<object>, az://<container>/<blob>, "
     "https://<host>/<path> or oci://<registry>/<repository>:<tag>"
+)
+NPZ_URI_FORMS = (
+    "pvc://<claim>/<path>.npz, an .npz file behind s3://, gs://, az:// or https://, or an artefact "
+    "oci://<registry>/<repository>:<tag> that holds one"
 )
 _NEW_NUMBER = "a version number always means the same content; add a new version number instead"
 
@@ -111,6 +117,9 @@ class Source(Model):
     )
 
 
+DEFAULT_BATCH = 16
+_NO_MEANING: dict[str, Any] = {"max_batch_size": True, "calibration": {"secret_name"}}
+"""What is said in another way, and with what the data is read."""
 _UNSAID = {"workspacePercent": 70, "optimizationLevel": 3, "portability": "Exact"}
 """What options are that a spec leaves out."""
 
@@ -130,6 +139,12 @@ class Calibration(Model):
                 "build.calibration.sha256 is the digest of the file at uri: set uri as well",
                 field_path=".sha256",
             ),
+            Rule(
+                "!has(self.secretName) || (has(self.uri) && !self.uri.startsWith('pvc://'))",
+                "build.calibration.secretName is for files from elsewhere: made-up numbers and a claim need "
+                "none",
+                field_path=".secretName",
+            ),
         )
     )
 
@@ -140,13 +155,13 @@ class Calibration(Model):
         pattern=NPZ_URI_PATTERN,
         description="An .npz file of NumPy with one array for each input of the model, of inputs like those "
         "of real requests, 1024 samples at most: with a batch, any number of rows; without, one sample, or "
-        "several under keys <number>/<input>. pvc://<claim>/<path>.npz, a PersistentVolumeClaim of this "
-        "namespace and a path inside it. Default: none. Example: pvc://models/detector/calibration.npz",
+        "several under keys <number>/<input>. pvc://<claim>/<path>.npz is a PersistentVolumeClaim of this "
+        "namespace and a path inside it; s3://, gs://, az://, https:// and oci:// are as in source.uri. "
+        "Default: none. Example: pvc://models/detector/calibration.npz",
         json_schema_extra=rules(
             Rule(
                 f"self.matches(r'{NPZ_URI_PATTERN}')",
-                "build.calibration.uri must be pvc://<claim>/<path>.npz, a PersistentVolumeClaim of this "
-                "namespace and the path of an .npz file inside it",
+                f"build.calibration.uri must be {NPZ_URI_FORMS}",
             ),
             Rule(
                 "!self.contains('/../')",
@@ -164,6 +179,11 @@ class Calibration(Model):
                 "build.calibration.sha256 must be 64 lower-case hex digits, as `sha256sum` prints them",
             )
         ),
+    )
+    secret_name: DnsSubdomain | None = Field(
+        default=None,
+        description="Secret of this namespace with the keys to the file; spec.allowedSecrets of the "
+        "ModelRepository must name it. It may change at any time. Default: none. Example: s3-read",
     )
     generated: bool = Field(
         default=False,
@@ -190,11 +210,12 @@ class Build(Model):
         )
     )
 
-    max_batch_size: int = Field(
-        default=16,
+    max_batch_size: int | None = Field(
+        default=None,
         ge=1,
         le=65536,
-        description="Largest batch that the engine must answer, in samples. Default: 16.",
+        description="Largest batch that the engine must answer, in samples. Default: that of profiles, 16 "
+        "without them.",
     )
     precision: Precision = Field(
         default=Precision.FP32,
@@ -241,9 +262,17 @@ class Build(Model):
     )
 
     @property
+    def largest_batch(self) -> int:
+        """Return maxBatchSize; where it is left out, what the profiles or else the default say."""
+        if self.max_batch_size is not None:
+            return self.max_batch_size
+        batches = (shape.max[0] for profile in self.profiles or () for shape in profile.inputs)
+        return max(batches, default=DEFAULT_BATCH)
+
+    @property
     def compile_options(self) -> CompileOptions:
         """Return how an engine is compiled; a prepared ONNX is the same for all of it."""
-        usual = CompileOptions(max_batch_size=self.max_batch_size)
+        usual = CompileOptions(max_batch_size=self.largest_batch)
         level, percent = self.optimization_level, self.workspace_percent
         return dataclasses.replace(
             usual,
@@ -260,9 +289,32 @@ class Build(Model):
         What has its default is left out, but for the batch size, so that a field that is new changes
         the meaning of no version that is there already.
         """
-        said = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        said = self.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_NO_MEANING)
         own = {name: value for name, value in said.items() if _UNSAID.get(name) != value}
-        return {"maxBatchSize": self.max_batch_size} | own
+        return {"maxBatchSize": self.largest_batch} | own
+
+
+def largest_batch(build: str) -> str:
+    """Return `Build.largest_batch` as CEL; `build` is the expression of a build."""
+    profiles = f"{build}.profiles.map(p, p.inputs.map(i, i.max[0]).max()).max()"
+    return (
+        f"(has({build}.maxBatchSize) ? {build}.maxBatchSize : "
+        f"has({build}.profiles) ? {profiles} : {DEFAULT_BATCH})"
+    )
+
+
+def _same_build() -> str:
+    """Return that a build is what it was; the largest batch may be written down or left out."""
+    names = [str(field.alias) for field in Build.model_fields.values()]
+    same = [unchanged(f"build.{name}") for name in names if name not in {"maxBatchSize", "calibration"}]
+    batch = f"{largest_batch('self.build')} == {largest_batch('oldSelf.build')}"
+    return " && ".join([*same, same_calibration("build.calibration", "uri"), batch])
+
+
+def same_calibration(path: str, *names: str) -> str:
+    """Return the CEL that a calibration is what it was: these fields of it, and what it is known by."""
+    fields = " && ".join(unchanged(f"{path}.{name}") for name in (*names, "sha256", "generated"))
+    return f"has(self.{path}) == has(oldSelf.{path}) && (!has(self.{path}) || ({fields}))"
 
 
 class Version(Model):
@@ -271,8 +323,7 @@ class Version(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             immutable(
-                "has(self.source.sha256) == has(oldSelf.source.sha256) && "
-                "(!has(self.source.sha256) || self.source.sha256 == oldSelf.source.sha256)",
+                unchanged("source.sha256"),
                 f"source.sha256 of an existing version cannot be added, changed or removed: {_NEW_NUMBER}",
                 field_path=".source.sha256",
             ),
@@ -282,7 +333,7 @@ class Version(Model):
                 field_path=".source.uri",
             ),
             immutable(
-                "has(self.build) == has(oldSelf.build) && (!has(self.build) || self.build == oldSelf.build)",
+                f"has(self.build) == has(oldSelf.build) && (!has(self.build) || {_same_build()})",
                 f"build of an existing version cannot change: {_NEW_NUMBER}",
                 field_path=".build",
             ),
@@ -301,7 +352,7 @@ class Version(Model):
     build: Build = Field(
         default_factory=Build,
         description="How the engine is made. It cannot change: add a new number instead. Default: "
-        "maxBatchSize 16, precision FP32.",
+        "maxBatchSize 16, or the profiles' largest batch; precision FP32.",
     )
 
 

@@ -36,6 +36,28 @@ def a_named_model() -> Manifest:
     return changed(a_model(), "spec.modelName", "text_detection")
 
 
+def a_tensorrt_model() -> Manifest:
+    """Return an InferenceModel whose build leaves the batch to its profiles."""
+    version = {
+        "number": 1,
+        "source": {"uri": "pvc://models/1.onnx"},
+        "build": {"profiles": [profile_up_to(20)]},
+    }
+    return _manifest("InferenceModel", "detection", {"backend": "TensorRT", "versions": [version]})
+
+
+def a_calibrated_model() -> Manifest:
+    """Return an InferenceModel with calibration data from elsewhere."""
+    calibration = {"uri": "s3://data/c.npz", "secretName": "s3-read"}
+    return changed(a_model(), "spec.versions.0.build", {"precision": "INT8", "calibration": calibration})
+
+
+def profile_up_to(batch: int) -> Manifest:
+    """Return a profile of two inputs, for batches up to this."""
+    sizes = {"min": [1, 320], "opt": [8, 640], "max": [batch, 640]}
+    return {"inputs": [{"name": "images"} | sizes, {"name": "masks"} | sizes]}
+
+
 def a_server() -> Manifest:
     """Return a TritonServer."""
     return _manifest("TritonServer", "a10", {"image": "registry.example/tritonserver:26.07-py3"})
@@ -61,6 +83,12 @@ def an_engine() -> Manifest:
         "prepareVersion": 1,
     }
     return _manifest("Engine", f"onnxruntime-{KEY[:16]}", spec)
+
+
+def a_calibrated_engine() -> Manifest:
+    """Return an Engine with calibration data from elsewhere."""
+    calibration = {"uri": "s3://data/c.npz", "secretName": "s3-read", "sha256": SHA}
+    return changed(an_engine(), "spec.build", {"precision": "INT8", "calibration": calibration})
 
 
 def changed(manifest: Manifest, path: str, value: object) -> Manifest:

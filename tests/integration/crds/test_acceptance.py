@@ -11,11 +11,14 @@ from tests.integration.crds.manifests import (
     ABSENT,
     KEY,
     SHA,
+    a_calibrated_engine,
+    a_calibrated_model,
     a_model,
     a_named_model,
     a_repository,
     a_repository_with_storage,
     a_server,
+    a_tensorrt_model,
     an_engine,
     changed,
 )
@@ -70,6 +73,7 @@ GOOD = [
             {"precision": "FP16", "keepIO": False},
             {"precision": "INT8"},
             {"precision": "INT8", "calibration": {"generated": True}},
+            {"precision": "INT8", "calibration": {"uri": "oci://registry.example/data:1"}},
             {"precision": "INT8", "calibration": {"uri": "pvc://models/text/calibration.npz", "sha256": SHA}},
         )
     ),
@@ -150,6 +154,13 @@ ALLOWED_CHANGES = [
     (a_model(), "spec.versions", [*reversed(a_model()["spec"]["versions"])]),
     (a_model(), "spec.versions.0.build", {"maxBatchSize": 16}),
     (a_model(), "spec.versions.0.build", {"precision": "FP32", "keepIO": True}),
+    (a_tensorrt_model(), "spec.versions.0.build.maxBatchSize", 20),
+    (changed(a_model(), "spec.versions.0.build.maxBatchSize", 16), "spec.versions.0.build", {}),
+    (a_tensorrt_model(), "spec.serving", {"maxBatchSize": 20}),
+    (a_calibrated_model(), "spec.versions.0.build.calibration.secretName", "rotated"),
+    (a_calibrated_model(), "spec.versions.0.build.calibration.secretName", ABSENT),
+    (a_calibrated_engine(), "spec.build.calibration.uri", "s3://data/moved.npz"),
+    (a_calibrated_engine(), "spec.build.calibration.secretName", "rotated"),
     (a_model(), "spec.servers", ["l4"]),
     (a_model(), "spec.serving", {"maxBatchSize": 4}),
     (a_model(), "spec.suspend", True),
@@ -244,7 +255,7 @@ def test_defaults_are_filled_in(api_server: ApiServer, namespace: str) -> None:
     repository = _stored(api_server, namespace, a_repository_with_storage())
 
     assert model["spec"]["servers"] == ["default"]
-    defaults = {"maxBatchSize": 16, "precision": "FP32", "keepIO": True}
+    defaults = {"precision": "FP32", "keepIO": True}
     assert model["spec"]["versions"][0]["build"] == defaults
     assert model["spec"]["check"] == {"minimumCosine": "0.99"}
     assert model["spec"]["serving"] == {"warmup": False}
@@ -460,6 +471,7 @@ def test_kubectl_explain_recursive_lists_the_fields_of_a_version(api_server: Api
         "  build\t<Object>\n"
         "    calibration\t<Object>\n"
         "      generated\t<boolean>\n"
+        "      secretName\t<string>\n"
         "      sha256\t<string>\n"
         "      uri\t<string>\n"
         "    keepIO\t<boolean>\n"

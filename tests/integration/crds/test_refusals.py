@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
-from hack.generate.crds import all_crds
 from tests.integration.crds.manifests import (
     ABSENT,
     OTHER_SHA,
     SHA,
+    a_calibrated_engine,
+    a_calibrated_model,
     a_model,
     a_named_model,
     a_repository,
     a_repository_with_storage,
     a_server,
+    a_tensorrt_model,
     an_engine,
     changed,
+    profile_up_to,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.integration.apiserver import ApiServer
     from tests.integration.crds.manifests import Manifest
 
@@ -203,8 +203,10 @@ BAD: list[Row] = [
             ({"generated": False}, "needs either uri"),
             ({"generated": True, "uri": "pvc://models/c.npz"}, "needs either uri"),
             ({"generated": True, "sha256": SHA}, "set uri as well"),
-            ({"uri": "pvc://models/c.onnx"}, "path of an .npz file"),
-            ({"uri": "https://example.com/c.npz"}, "path of an .npz file"),
+            ({"uri": "pvc://models/c.onnx"}, "pvc://<claim>/<path>.npz"),
+            ({"uri": "http://example.com/c.npz"}, "pvc://<claim>/<path>.npz"),
+            ({"uri": "pvc://models/c.npz", "secretName": "s3-read"}, "a claim need none"),
+            ({"generated": True, "secretName": "s3-read"}, "for files from elsewhere"),
             ({"uri": "pvc://models/../c.npz"}, "must not contain '..'"),
             ({"uri": "pvc://models/c.npz", "sha256": "x"}, "64 lower-case hex digits"),
         )
@@ -221,6 +223,13 @@ BAD: list[Row] = [
         a_model(),
         "spec.serving",
         {"dynamicBatching": {"preferredBatchSizes": [9]}},
+        ("spec.serving", "preferredBatchSizes has a size above build.maxBatchSize"),
+    ),
+    (a_tensorrt_model(), "spec.serving.maxBatchSize", 21, ("spec.serving", "above build.maxBatchSize")),
+    (
+        a_tensorrt_model(),
+        "spec.serving",
+        {"dynamicBatching": {"preferredBatchSizes": [21]}},
         ("spec.serving", "preferredBatchSizes has a size above build.maxBatchSize"),
     ),
     (a_model(), "spec.serving.maxBatchSize", -1, ("spec.serving.maxBatchSize",)),
@@ -284,7 +293,7 @@ BAD: list[Row] = [
     (a_model(), "spec.check.samples", {}, ("spec.check.samples.uri", "Required")),
     *(
         (a_model(), "spec.check.samples.uri", uri, ("spec.check.samples.uri", "pvc://<claim>/<path>.npz"))
-        for uri in ("pvc://models/samples.json", "oci://r/k.npz:1", "pvc://models/", "samples.npz")
+        for uri in ("pvc://models/samples.json", "oci://r/k.npz", "pvc://models/", "samples.npz")
     ),
     (
         a_model(),
@@ -481,6 +490,24 @@ CHANGES: list[Row] = [
     (a_model(), "spec.versions.1.build", {"maxBatchSize": 16}, ("versions[1].build", NEW_NUMBER)),
     (a_model(), "spec.versions.0.build", {"precision": "FP16"}, ("versions[0].build", NEW_NUMBER)),
     (a_model(), "spec.versions.1.build", ABSENT, ("versions[1].build", NEW_NUMBER)),
+    *(
+        (a_tensorrt_model(), f"spec.versions.0.build.{option}", value, ("versions[0].build", NEW_NUMBER))
+        for option, value in (
+            ("maxBatchSize", 16),
+            ("profiles", ABSENT),
+            ("profiles", [profile_up_to(20), profile_up_to(8)]),
+            ("workspacePercent", 50),
+        )
+    ),
+    *(
+        (
+            a_calibrated_model(),
+            f"spec.versions.0.build.calibration{field}",
+            value,
+            ("versions[0].build", NEW_NUMBER),
+        )
+        for field, value in (("", ABSENT), (".uri", "s3://data/other.npz"), (".sha256", SHA))
+    ),
     (
         a_model(),
         "spec.versions",
@@ -502,6 +529,8 @@ CHANGES: list[Row] = [
     (a_repository_with_storage(), "spec.storage.className", ABSENT, ("spec.storage", NEW_REPOSITORY)),
     # an Engine
     (an_engine(), "spec.build", {"precision": "FP16"}, ("spec.build", BY_OPERATOR)),
+    (a_calibrated_engine(), "spec.build.calibration.sha256", OTHER_SHA, ("spec.build", BY_OPERATOR)),
+    (a_calibrated_engine(), "spec.build.precision", "FP16", ("spec.build", BY_OPERATOR)),
     (an_engine(), "spec.key", an_engine()["spec"]["key"][:-1] + "1", ("spec.key", BY_OPERATOR)),
     (an_engine(), "spec.repository", "other", ("spec.repository", BY_OPERATOR)),
     (an_engine(), "spec.source.sha256", OTHER_SHA, ("spec.source.sha256", BY_OPERATOR)),
@@ -546,26 +575,8 @@ def test_forbidden_change_is_refused_and_named(
         assert text in answer.stderr
 
 
-@pytest.fixture
-def two_backends(api_server: ApiServer) -> Iterator[str]:
-    """Another group whose models may have two backends: today's only one leaves no other to choose."""
-    group = "two-backends.example"
-    definition = all_crds()["triton-operator.io_inferencemodels.yaml"]
-    definition = json.loads(json.dumps(definition).replace("triton-operator.io", group))
-    fields = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"][
-        "properties"
-    ]
-    fields["backend"]["enum"].append("TensorRT")
-    definition["spec"]["names"] |= {"shortNames": [], "categories": []}
-    assert api_server.kubectl("apply", "-f", "-", manifest=definition).returncode == 0
-    crd_name = definition["metadata"]["name"]
-    assert api_server.kubectl("wait", "--for=condition=Established", f"crd/{crd_name}").returncode == 0
-    yield group
-    api_server.kubectl("delete", f"crd/{crd_name}")
-
-
-def test_backend_of_a_model_cannot_change(api_server: ApiServer, namespace: str, two_backends: str) -> None:
-    model = a_model() | {"apiVersion": f"{two_backends}/v1alpha1"}
+def test_backend_of_a_model_cannot_change(api_server: ApiServer, namespace: str) -> None:
+    model = a_model()
     in_namespace = ("-n", namespace, "-f", "-")
     assert api_server.kubectl("create", *in_namespace, manifest=model).returncode == 0
 
@@ -576,7 +587,7 @@ def test_backend_of_a_model_cannot_change(api_server: ApiServer, namespace: str,
     assert NEW_MODEL in answer.stderr
 
 
-def test_options_of_tensorrt_are_accepted_for_its_backend(api_server: ApiServer, two_backends: str) -> None:
+def test_options_of_tensorrt_are_accepted_for_its_backend(api_server: ApiServer) -> None:
     inputs = [
         {"name": f"x{n}", "min": [0] + [1] * 7, "opt": [8] + [640] * 7, "max": [16] + [640] * 7}
         for n in range(32)
@@ -587,9 +598,9 @@ def test_options_of_tensorrt_are_accepted_for_its_backend(api_server: ApiServer,
         "optimizationLevel": 0,
         "portability": "AmperePlus",
     }
-    model = changed(a_model(), "spec.backend", "TensorRT") | {"apiVersion": f"{two_backends}/v1alpha1"}
     version = {"source": {"uri": URI}, "build": build}
-    model = changed(model, "spec.versions", [version | {"number": n} for n in range(1, 9)])
+    model = changed(a_tensorrt_model(), "spec.versions", [version | {"number": n} for n in range(1, 9)])
+    model = changed(model, "spec.serving", {"maxBatchSize": 16})
 
     answer = api_server.kubectl("create", "--dry-run=server", "-f", "-", manifest=model)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 OPERATOR_NAMESPACE = "triton-operator-system"
 FLEET_SECONDS = 2
 RESYNC_SECONDS = 10
+RETRY_SECONDS = 1
 
 
 class OperatorProcess:
@@ -93,6 +94,7 @@ class OperatorProcess:
             "listen": f"127.0.0.1:{self._port}",
             "fleet_seconds": FLEET_SECONDS,
             "resync_seconds": RESYNC_SECONDS,
+            "retry_seconds": RETRY_SECONDS,
             "log_level": "DEBUG",
             **self._settings,
         }

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from tests.builders import a_model, a_repository
+from tests.builders import a_claim, a_model, a_repository
+from tests.integration.eventually import eventually
+from tests.integration.operator.stage import SOURCES, uri_of
 from tests.integration.sources.servers import s3_gateway
-from tests.onnx_models import SIZE, write_multiply
+from tests.onnx_models import SIZE, write_dense, write_multiply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from tests.builders import ModelBuilder
     from tests.integration.operator.stage import Stage
     from tests.integration.sources.servers import S3
 
@@ -65,6 +69,40 @@ def test_samples_come_from_elsewhere_too(stage: Stage, s3: S3, tmp_path: Path) -
     stage.apply(a_model("tested").with_version(1, uri, secret=SECRET).with_samples(samples, secret=SECRET))
     found = stage.wait_ready("InferenceModel", "tested")
     assert found["status"]["versions"][0]["checks"][0]["message"].endswith("2 of them your own")
+
+
+def test_calibration_data_come_from_elsewhere_too_with_a_secret_that_may_change(
+    stage: Stage, s3: S3, tmp_path: Path
+) -> None:
+    set_up(stage, s3)
+    stage.apply(a_repository().with_access(s3.allowed, secrets=(SECRET, "rotated")))
+    stage.apply(a_claim(SOURCES), a_secret(s3.secret))
+    write_dense(stage.sources() / "dense.onnx")
+    rows = np.random.default_rng(1).normal(size=(8, SIZE)).astype(np.float32)
+    np.savez(tmp_path / "c.npz", x=rows)
+    data = s3.put("models", "det/calibration.npz", (tmp_path / "c.npz").read_bytes())
+
+    def a_calibrated_model(secret: str) -> ModelBuilder:
+        build = {"precision": "INT8", "calibration": {"uri": data, "secretName": secret}}
+        return a_model("calibrated").with_version(1, uri_of("dense.onnx"), build=build)
+
+    stage.apply(a_calibrated_model(SECRET))
+    stage.wait_ready("InferenceModel", "calibrated")
+    (engine,) = stage.kube.list("Engine")
+    assert engine["spec"]["build"]["calibration"]["secretName"] == SECRET
+    report = json.loads((stage.volume() / "store" / engine["metadata"]["name"] / "report.json").read_text())
+    assert report["precision"]["calibration"] == {"samples": 8, "generated": False}
+    assert s3.secret["AWS_SECRET_ACCESS_KEY"] not in stage.kubelet.logs(stage.kube.namespace)
+
+    stage.apply(a_calibrated_model("rotated"))
+
+    def followed() -> None:
+        (same,) = stage.kube.list("Engine")
+        assert same["metadata"]["uid"] == engine["metadata"]["uid"]
+        assert same["spec"]["build"]["calibration"]["secretName"] == "rotated"
+
+    eventually(followed, because=stage.explain)
+    stage.wait_ready("InferenceModel", "calibrated")
 
 
 def test_what_a_repository_does_not_allow_is_told_and_mended_without_touching_the_model(

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tests.builders import a_claim, a_model, a_repository, a_server
-from tests.integration.operator.stage import SOURCES
+from tests.integration.operator.stage import SOURCES, uri_of
+from tests.onnx_models import SIZE, write_dense
 
 from engine_builder.compilers import plan_header
 
@@ -90,6 +92,28 @@ def test_second_model_of_the_same_content_is_served_without_a_job_on_a_gpu(stage
     stage.wait_ready("InferenceModel", "copy")
     assert engines(stage).keys() == before
     assert len(jobs(stage, "compile")) == 1
+
+
+def test_own_samples_are_compared_with_the_sources_answers_at_every_precision(stage: Stage) -> None:
+    set_up(stage, default=A10)
+    write_dense(stage.sources() / "dense.onnx")
+    rows = np.random.default_rng(1).normal(size=(8, SIZE)).astype(np.float32)
+    for name, array in (("seen", rows), ("unseen", 100 * rows)):
+        np.savez(stage.sources() / f"{name}.npz", x=array)
+    int8 = {"precision": "INT8", "calibration": {"uri": uri_of("seen.npz")}}
+    near = a_tensorrt_model("near").with_version(1, uri_of("dense.onnx"), build={"precision": "FP16"})
+    stage.apply(near.with_version(2, uri_of("dense.onnx"), build=int8).with_samples(uri_of("seen.npz")))
+    stage.wait_ready("InferenceModel", "near")
+    for version in stage.kube.get("InferenceModel", "near")["status"]["versions"]:
+        (check,) = version["checks"]
+        assert check["message"].endswith("8 of them your own")
+        assert 0.99 < float(check["cosine"]) < 1, "compared with its own answers"
+
+    # Beyond what it was calibrated on the plan cuts numbers off, and the source does not.
+    far = a_tensorrt_model("far").with_version(1, uri_of("dense.onnx"), build=int8)
+    stage.apply(far.with_samples(uri_of("unseen.npz")))
+    stage.wait_condition("InferenceModel", "far", "Stalled", "True", reason="WrongAnswers")
+    assert len(jobs(stage, "compile")) == 2
 
 
 def test_server_without_a_gpu_says_what_the_model_needs(stage: Stage) -> None:

@@ -15,6 +15,10 @@ from tests.integration.sources.servers import a_token, oci_registry
 from tests.unit.engine_builder.models import a_model, saved, saved_with_external_data
 
 from engine_builder.contract import Reason
+from engine_builder.errors import JobError
+from engine_builder.fetch import SingleFile
+from engine_builder.progress import Progress
+from engine_builder.remote import Access
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +57,27 @@ def test_a_single_layer_is_the_model(registry: Registry, reader: Reader, model: 
     uri = registry.push("models/single", "1", (model, ONNX, title))
     report, _ = reader.read(uri, secret=registry.login())
     assert (report.reason, report.sha256) == (Reason.SUCCEEDED, hashlib.sha256(model).hexdigest())
+
+
+def test_a_file_besides_the_model_is_the_one_of_its_kind_in_the_artefact(
+    registry: Registry, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").mkdir()
+    for key, value in registry.login().items():
+        (tmp_path / "secret" / key).write_text(value)
+    access = Access(allowed_hosts=(registry.name,), credentials=tmp_path / "secret")
+
+    def copy(uri: str, into: str) -> str:
+        file = SingleFile(uri, tmp_path, field="build.calibration", max_bytes=1000, access=access)
+        return file.copy(tmp_path / into, require_space=lambda _: None, progress=Progress(quiet=True))
+
+    uri = registry.push("data/one", "1", (b"numbers", ONNX, "c.npz"), (b"words", ONNX, "README.md"))
+    assert copy(uri, "copy") == hashlib.sha256(b"numbers").hexdigest()
+    assert (tmp_path / "copy").read_bytes() == b"numbers"
+    assert not (tmp_path / ".scratch").exists()
+    several = registry.push("data/two", "1", (b"1", ONNX, "a.npz"), (b"2", ONNX, "b.npz"))
+    with pytest.raises(JobError, match=r"must hold one \.npz file, and holds several: a\.npz, b\.npz"):
+        copy(several, "other")
 
 
 def test_layers_keep_the_folders_of_their_titles(

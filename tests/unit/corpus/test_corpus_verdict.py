@@ -6,12 +6,19 @@ import pytest
 
 from corpus import verdict, wheel
 from corpus.case import Outcome
+from corpus.compiling import COLUMNS, TARGETS, Compiled
+from corpus.parser import Said
 
 
 def an_outcome(reason: str = "Succeeded", message: str = "", **fields: Any) -> Outcome:
     return Outcome(
         **{"model": "m", "precision": "FP16", "reason": reason, "message": message, "seconds": 1.0} | fields
     )
+
+
+def a_plan(reason: str = "Succeeded", message: str = "", *, said: Said | None = None) -> Compiled:
+    told = said or Said(supported=True)
+    return Compiled("m", "FP16", "8.6", reason, message, seconds=1.0, said=told)
 
 
 @pytest.mark.parametrize(
@@ -43,13 +50,46 @@ def test_crashes_wrong_answers_and_refusals_by_a_library_are_problems(outcome: O
     assert verdict.problem(outcome)
 
 
-def test_the_table_counts_reasons_by_precision_with_successes_first() -> None:
-    outcomes = [an_outcome(), an_outcome("AccuracyLost"), an_outcome(precision="FP32"), an_outcome()]
-    assert [line.split() for line in verdict.table(outcomes).splitlines()] == [
+LACKS_DET = Said(supported=False, lacking=frozenset({"Det"}))
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        a_plan(),
+        a_plan("UnsupportedOperator", "does not support Det as node 0 has it", said=LACKS_DET),
+        a_plan("UnsupportedOperator", "does not support MaxPool (dilations)", said=Said(supported=False)),
+    ],
+)
+def test_what_is_compiled_or_refused_as_the_parser_refuses_it_needs_no_look(plan: Compiled) -> None:
+    assert verdict.problem(plan) == ""
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        a_plan("UnsupportedOperator", "does not support Det as node 0 has it"),
+        a_plan("UnsupportedOperator", "does not support it", said=LACKS_DET),
+        a_plan("CompilerCrashed", "TensorRT crashed", said=LACKS_DET),
+        a_plan("BuildFailed", "odd"),
+        a_plan("ProfileMissing", "input 'x' is free"),
+    ],
+)
+def test_a_plan_that_is_refused_for_anything_else_is_a_problem(plan: Compiled) -> None:
+    assert verdict.problem(plan)
+
+
+def test_the_table_counts_reasons_by_column_with_successes_first() -> None:
+    found = [("FP16", "Succeeded"), ("FP16", "AccuracyLost"), ("FP32", "Succeeded"), ("FP16", "Succeeded")]
+    assert [line.split() for line in verdict.table(list(TARGETS), found).splitlines()] == [
         ["reason", "FP32", "FP16"],
         ["Succeeded", "1", "2"],
         ["AccuracyLost", "0", "1"],
     ]
+
+
+def test_a_plan_is_counted_by_precision_and_compute_capability() -> None:
+    assert a_plan().column in COLUMNS
 
 
 def test_the_wheel_has_models_with_inputs_and_answers() -> None:

@@ -36,6 +36,15 @@ LACKING = (
     "Failed to import initializer: w"
 )
 UNREGISTERED = "Node input was not registered."
+DILATIONS = '(dilations[i] == 1) && "This version of TensorRT does not support dilations other than 1."'
+OLD_BROADCAST = (
+    "Assertion failed: ctx->getOpsetVersion() >= 7: Pre-opset 7 broadcasting is unsupported in this version "
+    "of the ONNX parser"
+)
+NO_SUCH_TYPE = (
+    "Assertion failed: convertDtype(onnxDtype.elem_type(), &trtDtype) && "
+    '"Failed to convert ONNX date type to TensorRT data type."'
+)
 ZERO_POINT = "Assertion failed: shiftIsAllZeros(zeroPoint): Non-zero zero point is not supported."
 
 
@@ -171,6 +180,24 @@ def test_a_tensorrt_that_does_not_begin_says_why(lines: list[str], reason: Reaso
             [Refusal("UNSUPPORTED_NODE_ATTR", "mode must be linear", 2, "", "Resize")],
             Reason.UNSUPPORTED_OPERATOR,
             ["Resize as node 2 has it (mode must be linear)"],
+        ),
+        (
+            [Refusal("UNSUPPORTED_NODE", DILATIONS, 2, "", "MaxPool")],
+            Reason.UNSUPPORTED_OPERATOR,
+            ["MaxPool as node 2 has it (This version of TensorRT does not support dilations other than 1.)"],
+        ),
+        (
+            [Refusal("UNSUPPORTED_NODE", OLD_BROADCAST)],
+            Reason.UNSUPPORTED_OPERATOR,
+            ["ONNX of opset 6", "onnx.version_converter"],
+        ),
+        (
+            [
+                Refusal("UNSUPPORTED_NODE", NO_SUCH_TYPE),
+                Refusal("UNSUPPORTED_NODE", "'false'", 0, "s", "StringNormalizer"),
+            ],
+            Reason.UNSUPPORTED_OPERATOR,
+            ["lacks a type that the model has, such as text", "StringNormalizer"],
         ),
         (
             [Refusal("MODEL_DESERIALIZE_FAILED", "Failed to parse the ONNX model.")],

@@ -5,6 +5,7 @@ import inspect
 
 import pytest
 
+from triton_operator.plan.attempts import FIRST_BACKOFF_SECONDS
 from triton_operator.settings import PREFIX, Settings
 
 REQUIRED = {
@@ -19,6 +20,7 @@ def test_defaults_need_a_namespace_and_an_image_only() -> None:
     assert settings.namespace == "triton-system"
     assert settings.identity == "triton-operator-7f9c"
     assert (settings.workers, settings.resync_seconds, settings.fleet_seconds) == (8, 300, 15)
+    assert settings.retry_seconds == FIRST_BACKOFF_SECONDS
     assert settings.kubeconfig is None
 
 

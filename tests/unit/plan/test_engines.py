@@ -121,6 +121,28 @@ def test_the_lowest_cosine_of_all_users_counts_and_each_checks_its_own_once_more
     assert Engine.parse(body).spec.build == engine.spec.build
 
 
+def test_calibration_data_and_their_secret_are_followed_where_a_user_has_them() -> None:
+    engine = a_calibrated_engine()
+    source = Place("pvc://s/1.onnx")
+    assert engines.adjusted(engine, {engines.Use(source, "0.95", Place("pvc://s/c.npz"))}) is None
+    moved = {engines.Use(source, "0.95", Place("s3://b/c.npz", "s3-read"))}
+    body = engines.adjusted(engine, moved)
+    assert body is not None
+    calibration = body["spec"]["build"]["calibration"]
+    assert (calibration["uri"], calibration["secretName"]) == ("s3://b/c.npz", "s3-read")
+    assert calibration["sha256"] == sha("c")
+    assert engines.adjusted(Engine.parse(body), moved) is None
+    back = engines.adjusted(Engine.parse(body), {engines.Use(source, "0.95", Place("pvc://s/c.npz"))})
+    assert back is not None
+    assert "secretName" not in back["spec"]["build"]["calibration"]
+
+
+def test_a_version_says_where_its_source_and_its_calibration_data_lie() -> None:
+    found = engines.use_of(CALIBRATED, CALIBRATED.spec.versions[0])
+    assert found == engines.Use(Place("pvc://s/1.onnx"), "0.95", Place("pvc://s/c.npz"))
+    assert engines.use_of(MODEL, MODEL.spec.versions[0]).calibration is None
+
+
 def test_users_of_an_engine_whose_numbers_stay_ask_nothing_of_it() -> None:
     engine = Engine.parse(an_engine(NEEDED, uri="pvc://s/1.onnx"))
     assert engines.adjusted(engine, {use("pvc://s/1.onnx", "0.5")}) is None

@@ -250,6 +250,7 @@ def test_what_a_number_means_depends_on_every_option_but_not_on_how_a_default_is
     assert all(each != plain for each in others)
     said = meaning(maxBatchSize=16, workspacePercent=70, optimizationLevel=3, portability="Exact")
     assert said == plain
+    assert meaning(profiles=[profile]) == meaning(profiles=[profile], maxBatchSize=4)
 
 
 def test_options_of_a_build_reach_the_compile_stage() -> None:
@@ -387,6 +388,13 @@ def test_every_option_that_changes_numbers_is_in_the_key_and_in_what_a_number_me
     assert len({key_of(build) for build in options}) == len(options)
     found = [built(build) for build in options]
     assert len({versions.content(each, each.spec.versions[0]) for each in found}) == len(options)
+
+
+def test_the_secret_of_calibration_data_is_neither_in_the_key_nor_in_what_a_number_means() -> None:
+    data: list[Object] = [{"uri": "s3://b/c.npz"} | secret for secret in ({}, {"secretName": "s3-read"})]
+    found = [built({"precision": "INT8", "calibration": each}) for each in data]
+    assert len({engine_of(each, 1).key for each in found}) == 1
+    assert len({versions.content(each, each.spec.versions[0]) for each in found}) == 1
 
 
 def test_calibration_data_with_a_digest_is_the_same_wherever_it_lies() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,12 +49,14 @@ def a_remote_job(uri: str = "s3://models/a$$b.onnx", secret: str | None = "s3-re
     return jobs.prepare(engine=engine, attempt=1, repository=found, images=IMAGES)
 
 
-def a_converting_job(build: Object, *, minimum_cosine: str = "0.97") -> Object:
+def a_converting_job(build: Object, **source: str) -> Object:
     version = {"uri": "pvc://sources/1.onnx", "sha256": sha("1"), "build": build}
     found = model(a_model("detector").with_version(1, **version))
     body = an_engine(engine_of(found, 1))
-    body["spec"] |= {"build": build, "minimumCosine": minimum_cosine}
-    on = repository(a_repository("models").with_spec(prepare=SETTINGS))
+    body["spec"] |= {"build": build, "minimumCosine": "0.97"}
+    body["spec"]["source"] |= source
+    allowed = {"allowedHosts": ["store.example"], "allowedSecrets": ["models-read", "data-read"]}
+    on = repository(a_repository("models").with_spec(prepare=SETTINGS, **allowed))
     return jobs.prepare(engine=Engine.parse(body), attempt=1, repository=on, images=IMAGES)
 
 
@@ -265,7 +268,7 @@ def test_numbers_that_stay_need_no_arguments() -> None:
 )
 def test_a_job_is_told_what_to_do_to_the_numbers(build: Object, arguments: list[str]) -> None:
     found = container_of(a_converting_job(build))["args"]
-    assert [a for a in found if a in arguments] == arguments
+    assert {a for a in found if a in arguments} == set(arguments)
 
 
 def test_the_job_understands_every_argument_that_it_is_given() -> None:
@@ -280,6 +283,48 @@ def test_calibration_data_is_read_from_its_own_claim() -> None:
     assert volumes["calibration"]["persistentVolumeClaim"] == {"claimName": "tests", "readOnly": True}
     generated = a_converting_job({"precision": "INT8", "calibration": {"generated": True}})
     assert "calibration" not in {v["name"] for v in pod_of(generated)["volumes"]}
+
+
+def test_calibration_data_from_elsewhere_is_read_with_a_secret_of_its_own() -> None:
+    calibration = {"uri": "s3://data/c.npz", "secretName": "data-read"}
+    job = a_converting_job({"precision": "INT8", "calibration": calibration})
+    volumes = {v["name"]: v for v in pod_of(job)["volumes"]}
+    assert volumes["calibration-credentials"]["secret"]["secretName"] == "data-read"
+    assert volumes["source"]["persistentVolumeClaim"]["claimName"] == "sources"
+    arguments = container_of(job)["args"]
+    assert {
+        "--calibration=s3://data/c.npz",
+        "--calibration-credentials=/calibration-credentials",
+        "--allowed-host=store.example",
+    } <= set(arguments)
+    assert not [a for a in arguments if a.startswith("--credentials")]
+    found = builder_parser().parse_args([a.replace("$(POD_UID)", "uid-1") for a in arguments])
+    assert found.calibration_credentials == Path("/calibration-credentials")
+
+
+def test_what_a_source_and_calibration_data_from_elsewhere_share_is_said_once() -> None:
+    calibration = {"uri": "s3://data/c.npz", "secretName": "data-read"}
+    build = {"precision": "INT8", "calibration": calibration}
+    job = a_converting_job(build, uri="s3://models/1.onnx", secretName="models-read")
+    arguments = container_of(job)["args"]
+    assert arguments.count("--allowed-host=store.example") == 1
+    secrets = [v["secret"]["secretName"] for v in pod_of(job)["volumes"] if "secret" in v]
+    assert secrets == ["models-read", "data-read"]
+    mounts = [m["mountPath"] for m in container_of(job)["volumeMounts"]]
+    assert len(mounts) == len(set(mounts))
+
+
+@pytest.mark.parametrize(
+    ("calibration", "reason"),
+    [
+        ({"uri": "https://elsewhere.example/c.npz"}, "HostNotAllowed"),
+        ({"uri": "s3://data/c.npz", "secretName": "unknown"}, "SecretNotAllowed"),
+    ],
+)
+def test_calibration_data_pass_the_gate_that_sources_pass(calibration: Object, reason: str) -> None:
+    with pytest.raises(OutcomeError) as caught:
+        a_converting_job({"precision": "INT8", "calibration": calibration})
+    assert caught.value.outcome.reason == reason
 
 
 def test_staging_is_named_after_the_pod() -> None:

@@ -109,6 +109,17 @@ def test_batch_size_is_the_smallest_build_unless_asked_for() -> None:
     assert _model(versions=versions, serving={"maxBatchSize": 0}).spec.max_batch_size({1}) == 0
 
 
+def test_a_batch_that_is_left_out_is_the_largest_of_the_profiles() -> None:
+    profiles = [
+        {"inputs": [{"name": "x", "min": [1, 3], "opt": [8, 3], "max": [batch, 3]}]} for batch in (8, 20)
+    ]
+    version = {"number": 1, "source": {"uri": "pvc://m/x"}, "build": {"profiles": profiles}}
+    assert _model(backend="TensorRT", versions=[version]).spec.max_batch_size({1}) == 20
+    version["build"] = {"profiles": profiles, "maxBatchSize": 16}
+    assert _model(backend="TensorRT", versions=[version]).spec.max_batch_size({1}) == 16
+    assert _model().spec.max_batch_size({1}) == 16
+
+
 def test_versions_that_are_not_served_do_not_shrink_the_batch() -> None:
     versions = [
         {"number": n, "source": {"uri": "pvc://m/x"}, "build": {"maxBatchSize": size}}
