@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
+TENSORRT_DOUBLE = ROOT / "tests/images/triton-tensorrt-double/tensorrt"
 LOCK = ROOT / "locks/triton-cpu.txt"
 START_SECONDS = 60
 
@@ -141,7 +142,18 @@ def _backends(workdir: Path, *, site: Path) -> Path:
             shutil.copy(utils, backends / "python")
         model = next((_images() / "triton-cpu").glob("**/onnxruntime/model.py"))
         shutil.copytree(model.parent, backends / "onnxruntime")
+        _add_tensorrt_double(backends)
     return backends
+
+
+def _add_tensorrt_double(backends: Path) -> None:
+    """Lay out the stand-in for the TensorRT backend, as the image `triton-tensorrt-double` has it."""
+    tensorrt, shared = backends / "tensorrt", backends / "onnxruntime"
+    shutil.copytree(TENSORRT_DOUBLE, tensorrt)
+    (tensorrt / "engine_builder").symlink_to(ROOT / "engine_builder/engine_builder")
+    (tensorrt / "onnx_backend.py").symlink_to(shared / "model.py")
+    for name in ("batching.py", "options.py", "signature.py"):
+        (tensorrt / name).symlink_to(shared / name)
 
 
 def _process_environment(site: Path) -> dict[str, str]:

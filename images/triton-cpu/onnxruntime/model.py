@@ -30,7 +30,7 @@ class TritonPythonModel:
         written = config.as_dict()
         if written.get("input") and written.get("output"):
             return config
-        session = _open(_version_directory(), written)
+        session = _open(file_of(_version_directory(), written, default=FILENAME), written)
         batched = max_batch_size(written) > 0
         if not written.get("input"):
             for tensor in complete(map(tensor_of, session.get_inputs()), batched=batched):
@@ -48,9 +48,17 @@ class TritonPythonModel:
         """
         config = json.loads(args["model_config"])
         directory = Path(args["model_repository"], args["model_version"])
+        self.serve(file_of(directory, config, default=FILENAME), config)
+
+    def serve(self, path: Path, config: dict[str, Any]) -> None:
+        """Take this file for the model.
+
+        Raises:
+            TritonModelException: it can't be opened, or isn't what the configuration says.
+        """
         self._batched = max_batch_size(config) > 0
         self._texts = {t["name"] for t in config.get("output", ()) if t["data_type"] == "TYPE_STRING"}
-        self._session = _open(directory, config)
+        self._session = _open(path, config)
         try:
             check(
                 config,
@@ -58,7 +66,7 @@ class TritonPythonModel:
                 outputs=[tensor_of(node) for node in self._session.get_outputs()],
             )
         except UnservableModelError as error:
-            raise pb_utils.TritonModelException(f"{directory / FILENAME}: {error}") from None
+            raise pb_utils.TritonModelException(f"{path}: {error}") from None
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests of one batch, each with its outputs or its own error."""
@@ -88,11 +96,20 @@ class TritonPythonModel:
         )
 
 
-def _open(directory: Path, config: dict[str, Any]) -> Any:
+def file_of(directory: Path, config: dict[str, Any], *, default: str) -> Path:
+    """Return the file that a version is served from.
+
+    Raises:
+        TritonModelException: it is not there.
+    """
     # the version directory is a link into the store, and external data lies beside the real file
-    path = (directory / (config.get("default_model_filename") or FILENAME)).resolve()
+    path = (directory / (config.get("default_model_filename") or default)).resolve()
     if not path.is_file():
         raise pb_utils.TritonModelException(f"{directory} has no file {path.name}")
+    return path
+
+
+def _open(path: Path, config: dict[str, Any]) -> Any:
     try:
         return onnxruntime.InferenceSession(
             str(path), sess_options=session_options(config), providers=["CPUExecutionProvider"]
