@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="hack/demo", description="From an ONNX model to answers, to its next version, and to plans for two GPU types."
+        prog="hack/demo",
+        description="From an ONNX model to answers, to its next version, and to plans for two GPU types.",
     )
     parser.add_argument("--images", type=Path, required=True, help="file that `make images` wrote")
     parser.add_argument(

@@ -44,7 +44,7 @@ class Snapshot:
         return next((found for found in self.of(kind) if found["metadata"]["name"] == name), None)
 
     def pods(self, component: str, *, server: str = "") -> list[Object]:
-        """Return the pods of one of the operator's components: triton (of one server), keeper, prepare, …"""
+        """Return the pods of one of the operator's components: triton (of one server), keeper or jobs."""
         found = (pod for pod in self.of("Pod") if label(pod, COMPONENT) == component)
         return [pod for pod in found if server in ("", label(pod, SERVER))]
 

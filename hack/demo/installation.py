@@ -103,7 +103,11 @@ def apply_rollout(manifest: str, namespace: str) -> None:
 
 
 def apply_tensorrt(images: Images, namespace: str, manifest: str) -> Sequence[str]:
-    """Apply the servers of examples/tensorrt, with one pod of these images each, and a model; name the servers."""
+    """Apply the servers of examples/tensorrt, with one pod of these images each, and a model.
+
+    Returns:
+        The servers' names.
+    """
     servers = list(yaml.safe_load_all((TENSORRT / "servers.yaml").read_text()))
     for server in servers:
         server["spec"] |= {

@@ -53,8 +53,8 @@ def _judge(scene: Scene, answers: Mapping[str, Answer]) -> None:
     told = "; ".join(f"{server}: {answer}" for server, answer in answers.items())
     scene.console.print(told, style="bold green")
     scene.console.print(
-        "The plans are real: TensorRT for RTX compiled them, which needs no GPU. They were not run: where there is "
-        "no GPU, a stand-in for Triton's TensorRT backend looks at the plan and answers by the model behind it.",
+        "The plans are real: TensorRT for RTX compiled them, which needs no GPU. No GPU ran them: a "
+        "stand-in for Triton's TensorRT backend looked at them, and answered by the model behind them.",
         style="dim",
     )
 

@@ -1,4 +1,4 @@
-"""Nodes with GPUs of the local cluster: servers on them, what was built for them, and others who take them."""
+"""Nodes with GPUs of the local cluster: servers on them, what was built for them, others who take them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-in for Triton's TensorRT backend, in the real server: plans of TensorRT for RTX, and damaged ones."""
+"""The stand-in for Triton's TensorRT backend, in the real server: whole plans and damaged ones."""
 
 from __future__ import annotations
 

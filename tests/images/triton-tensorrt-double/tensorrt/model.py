@@ -1,8 +1,8 @@
-"""A stand-in for Triton's TensorRT backend where there is no GPU: looks at plans, and answers by their models.
+"""A stand-in for Triton's TensorRT backend where there is no GPU: looks at plans, answers by their models.
 
 Triton's Python backend runs this file for every model whose configuration says `backend: "tensorrt"`.
 What it has in common with the backend `onnxruntime` of the same image comes from there.
-"""  # noqa: INP001
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be known of a plan without a GPU, and the model that it was compiled from."""  # noqa: INP001
+"""What can be known of a plan without a GPU, and the model that it was compiled from."""
 
 from __future__ import annotations
 
