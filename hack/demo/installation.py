@@ -43,9 +43,11 @@ def read_images(path: Path) -> Images:
     try:
         found = json.loads(path.read_text())
         images = {name: image["reference"] for name, image in found.items()}
-        return {name: images[name] for name in NEEDED} | images
     except (OSError, ValueError, KeyError) as error:
         raise DemoError(f"{path} does not name the images ({error!r}): run `make images`") from error
+    if missing := sorted(NEEDED - images.keys()):
+        raise DemoError(f"{path} does not name the images {', '.join(missing)}: run `make images`")
+    return images
 
 
 def install_operator(images: Images) -> None:

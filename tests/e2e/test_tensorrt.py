@@ -31,7 +31,7 @@ Object = dict[str, Any]
 
 VOLUME = "16Mi"
 PRECISIONS = {1: "FP16", 2: "INT8"}
-SLOW = {"requests": SMALL["requests"], "limits": {"cpu": "100m"}}
+SLOW = {"requests": SMALL["requests"], "limits": {"cpu": "50m"}}
 EDGE = 724
 FULL_BYTES = EDGE * EDGE * 4
 """Of a model that is large for the volume."""
