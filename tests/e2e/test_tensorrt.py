@@ -46,9 +46,7 @@ def a_tensorrt_model(name: str, *kinds: Kind) -> ModelBuilder:
 def gpus(cluster: Cluster, new_stage: Callable[[str], Stage]) -> Stage:
     """Two servers, on A10 and on L4, which serve a model in FP16 and in INT8; no test breaks it."""
     if not cluster.is_local:
-        pytest.skip(
-            "CLUSTER=current: its GPUs, if it has any, are not ours to take, and other compilers build there"
-        )
+        pytest.skip("CLUSTER=current: the images that compile and serve without a GPU are not there")
     found = new_stage("tensorrt")
     found.apply(a_repository().with_spec(storage={"size": VOLUME}))
     found.apply(*(a_gpu_server(found, kind) for kind in KINDS))
@@ -85,6 +83,12 @@ def jobs_of(stage: Stage, engine: str) -> list[Object]:
     return stage.kube.list("Job", f"triton-operator.io/engine={engine}")
 
 
+def builds(stage: Stage) -> set[str]:
+    """Return all Jobs that make engines, and not those that only look at a source."""
+    wanted = "app.kubernetes.io/component in (prepare, compile)"
+    return {job["metadata"]["uid"] for job in stage.kube.list("Job", wanted)}
+
+
 def build_pods(stage: Stage, engine: str) -> list[Object]:
     return stage.kube.list("Pod", f"triton-operator.io/engine={engine}")
 
@@ -116,12 +120,9 @@ def test_version_is_prepared_once_and_compiled_for_each_gpu_on_its_node(gpus: St
         (pod,) = build_pods(gpus, name)
         assert pod["spec"]["nodeName"] == kind.node
         assert pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
-        status = engine["status"]
-        assert (status["attempt"], status["precision"], status["usedBy"]) == (
-            1,
-            PRECISIONS[number],
-            [f"detector/{number}"],
-        )
+        assert engine["status"]["attempt"] == 1
+        assert engine["status"]["precision"] == PRECISIONS[number]
+        assert f"detector/{number}" in engine["status"]["usedBy"]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.server)
@@ -155,10 +156,10 @@ def test_status_tells_of_every_engine_and_check(gpus: Stage) -> None:
 
 
 def test_second_model_of_the_same_content_needs_no_gpu(gpus: Stage) -> None:
-    before = {each["metadata"]["uid"] for each in gpus.kube.list("Job")}
+    before = builds(gpus)
     gpus.apply(detector(gpus, "copy"))
     gpus.wait_ready("InferenceModel", "copy")
-    assert {each["metadata"]["uid"] for each in gpus.kube.list("Job")} <= before
+    assert builds(gpus) <= before
     assert gpus.version_of("copy", 2)["engines"] == gpus.version_of("detector", 2)["engines"]
 
 
