@@ -1,7 +1,7 @@
 """The third part: one model, and a TensorRT plan of it for each of two GPU types."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 from demo import colours, installation, report
 from demo.cluster import Snapshot, is_true
@@ -35,9 +35,8 @@ def show(scene: Scene) -> None:
     scene.console.print()
     scene.console.print(report.plans_table(plans))
     _judge(scene, answers)
-    with scene.step(f"kubectl delete tmodel {MODEL}: engines stay, and pods that serve nothing hold no GPU"):
+    with scene.step(f"kubectl delete tmodel {MODEL}: engines stay, pods that serve nothing free their GPU"):
         installation.delete_model(MODEL, NAMESPACE)
-        scene.follow(_hold_no_gpu(servers), goal="the GPUs are free again")
 
 
 def _ask(scene: Scene, snapshot: Snapshot, server: str) -> Answer:
@@ -57,10 +56,3 @@ def _judge(scene: Scene, answers: Mapping[str, Answer]) -> None:
         "stand-in for Triton's TensorRT backend looked at them, and answered by the model behind them.",
         style="dim",
     )
-
-
-def _hold_no_gpu(servers: Sequence[str]) -> Callable[[Snapshot], bool]:
-    def holds(snapshot: Snapshot) -> bool:
-        return not any(snapshot.pods("triton", server=server) for server in servers)
-
-    return holds
