@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
-TAINT = "nvidia.com/gpu"
-RESOURCE = "nvidia.com/gpu"
+GPU = "nvidia.com/gpu"
+"""The resource, and the key of the taint that keeps others off nodes which have it."""
 PRODUCT_LABEL = "nvidia.com/gpu.product"
 SMALL = {"requests": {"cpu": "50m", "memory": "256Mi"}}
 """Of a compile Job: both nodes of the cluster share the cores of one host."""
@@ -54,7 +54,7 @@ def a_gpu_server(stage: Stage, kind: Kind) -> ServerBuilder:
         compilerImage=stage.cluster.images["tensorrt-rtx"],
         gpu={},
         nodeSelector={PRODUCT_LABEL: kind.product},
-        tolerations=[{"key": TAINT, "operator": "Exists"}],
+        tolerations=[{"key": GPU, "operator": "Exists"}],
         builds={"resources": SMALL},
     )
 
@@ -91,7 +91,7 @@ def taken(stage: Stage, kind: Kind) -> Iterator[None]:
     """Have somebody else hold one of the GPUs while the context is open."""
     pod = stage.a_pod("tenant")
     pod["spec"]["nodeSelector"] = {PRODUCT_LABEL: kind.product}
-    pod["spec"]["containers"][0]["resources"] = {"limits": {RESOURCE: "1"}}
+    pod["spec"]["containers"][0]["resources"] = {"limits": {GPU: "1"}}
     stage.apply(pod)
     try:
         kubectl("-n", stage.namespace, "wait", "pod/tenant", "--for=condition=Ready", "--timeout=90s")

@@ -16,7 +16,7 @@ import onnxruntime
 import pytest
 from tests.builders import a_model, a_repository
 from tests.e2e.cluster import kubectl
-from tests.e2e.gpus import A10, KINDS, L4, SMALL, Kind, a_gpu_server, plan_of, taken
+from tests.e2e.gpus import A10, GPU, KINDS, L4, SMALL, Kind, a_gpu_server, plan_of, taken
 from tests.e2e.samples import Sample
 from tests.onnx_models import SIZE, write_dense, write_determinant
 
@@ -119,7 +119,7 @@ def test_version_is_prepared_once_and_compiled_for_each_gpu_on_its_node(gpus: St
         assert engine["spec"]["from"] == prepared
         (pod,) = build_pods(gpus, name)
         assert pod["spec"]["nodeName"] == kind.node
-        assert pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+        assert pod["spec"]["containers"][0]["resources"]["limits"][GPU] == "1"
         assert engine["status"]["attempt"] == 1
         assert engine["status"]["precision"] == PRECISIONS[number]
         assert f"detector/{number}" in engine["status"]["usedBy"]
@@ -236,7 +236,7 @@ def test_build_that_finds_no_free_gpu_says_so_and_begins_when_one_is_free(gpus: 
             (pod,) = build_pods(gpus, engine)
             (scheduled,) = (c for c in pod["status"]["conditions"] if c["type"] == "PodScheduled")
             assert scheduled["message"] in message
-            assert "Insufficient nvidia.com/gpu" in message
+            assert f"Insufficient {GPU}" in message
 
         gpus.eventually(told)
     gpus.wait_ready("InferenceModel", "patient")
