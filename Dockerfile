@@ -1,8 +1,10 @@
 # The project's images; `python3 hack/images build` builds them without Docker.
 #
-#   operator         the operator                       entry point: triton-operator
-#   engine-builder   jobs and the repository's keeper   entry point: engine-builder
-#   triton-cpu       a real Triton for machines without a GPU (tests, demo)
+#   operator                 the operator                       entry point: triton-operator
+#   engine-builder           jobs and the repository's keeper   entry point: engine-builder
+#   triton-cpu               a real Triton for machines without a GPU (tests, demo)
+#   tensorrt-rtx             a TensorRT that compiles without a GPU (tests, demo)
+#   triton-tensorrt-double   triton-cpu with a stand-in for its TensorRT backend (tests, demo)
 #
 # Compilers, pip and package lists stay in the build stages. Dependencies are a layer of their own, below
 # our code: a change in our code rebuilds and ships kilobytes. Bytecode is compiled here, with
@@ -150,3 +152,37 @@ LABEL org.opencontainers.image.title="triton-operator triton-cpu" \
       org.opencontainers.image.licenses="Apache-2.0 AND BSD-3-Clause" \
       org.opencontainers.image.version="${VERSION}"
 ENTRYPOINT ["tritonserver"]
+
+# ---- tensorrt-rtx ----------------------------------------------------------------------------
+FROM pip AS tensorrt-rtx-compiler
+COPY locks/tensorrt-rtx.txt /locks/
+# The module `tensorrt_rtx` is published as source alone, and has two lines.
+RUN /opt/pip/bin/pip --python /opt/venv/bin/python install --quiet --require-hashes --no-deps --requirement /locks/tensorrt-rtx.txt \
+    && printf 'from tensorrt_rtx_bindings import *\nfrom tensorrt_rtx_bindings import __version__\n' \
+        > /opt/venv/lib/python3.11/site-packages/tensorrt_rtx.py \
+    && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
+
+FROM python AS tensorrt-rtx
+COPY --from=tensorrt-rtx-compiler /opt/venv /opt/venv
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="triton-operator tensorrt-rtx" \
+      org.opencontainers.image.description="TensorRT for RTX, which compiles without a GPU, for tests; not to be published" \
+      org.opencontainers.image.licenses="LicenseRef-NVIDIA-Proprietary" \
+      org.opencontainers.image.version="${VERSION}"
+
+# ---- triton-tensorrt-double ------------------------------------------------------------------
+FROM pip AS triton-tensorrt-double-backend
+COPY tests/images/triton-tensorrt-double/tensorrt /tensorrt
+COPY engine_builder/engine_builder /tensorrt/engine_builder
+# What it shares with the backend onnxruntime it finds there.
+RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /tensorrt \
+    && cd /tensorrt \
+    && ln -s ../onnxruntime/model.py onnx_backend.py \
+    && for shared in batching.py datatypes.py options.py served.py signature.py numpy numpy.libs onnxruntime; do ln -s "../onnxruntime/${shared}" .; done
+
+FROM triton-cpu AS triton-tensorrt-double
+COPY --from=triton-tensorrt-double-backend /tensorrt /opt/tritonserver/backends/tensorrt
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="triton-operator triton-tensorrt-double" \
+      org.opencontainers.image.description="triton-cpu with a stand-in for Triton's TensorRT backend, for tests" \
+      org.opencontainers.image.version="${VERSION}"

@@ -26,6 +26,7 @@ COMPILED: Mapping[str, Sequence[str]] = {
     "build": ("--universal",),
     "uv": ("--universal",),
     "triton-cpu": ("--no-deps",),
+    "tensorrt-rtx": ("--no-deps", "--constraint", str(LOCKS / "dev.txt")),
 }
 """What stands outside the workspace: `<name>.in` becomes `<name>.txt`."""
 

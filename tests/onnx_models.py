@@ -109,6 +109,16 @@ def write_unknown_operator(path: Path) -> Path:
     return _save(graph, path, domains=("com.example",))
 
 
+def write_determinant(path: Path) -> Path:
+    """Write a model with an operator that onnxruntime has and TensorRT lacks: it multiplies by 1."""
+    nodes = [
+        helper.make_node("Det", ["matrix"], ["factor"]),
+        helper.make_node("Mul", ["x", "factor"], ["y"]),
+    ]
+    constants = [numpy_helper.from_array(np.eye(SIZE, dtype=np.float32), "matrix")]
+    return _save(_like_multiply("determinant", nodes, constants, size=SIZE), path)
+
+
 def write_external(path: Path, *, location: str) -> Path:
     """Write a model whose factor lies in another file, at `location` relative to the model."""
     write_multiply(path, 2.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from demo import installation, report, rollout, serving
+from demo import installation, report, rollout, serving, tensorrt
 from demo.cluster import Cluster
 from demo.errors import DemoError
 from demo.scene import NAMESPACE, Scene
@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="hack/demo", description="From an ONNX model to answers, and to its next version."
+        prog="hack/demo",
+        description="From an ONNX model to answers, to its next version, and to plans for two GPU types.",
     )
     parser.add_argument("--images", type=Path, required=True, help="file that `make images` wrote")
     parser.add_argument(
@@ -59,4 +60,8 @@ def _demonstrate(console: Console, options: argparse.Namespace) -> None:
         installation.install_operator(images)
     serving.show(scene)
     rollout.show(scene)
+    if installation.COMPILER in images:
+        tensorrt.show(scene)
+    else:
+        console.print(f"TensorRT is left out: there is no image {installation.COMPILER}", style="dim")
     report.look_further(console, rollout.TARGET, local=not forward)

@@ -24,6 +24,7 @@ KINDS = {
 }
 """Our four kinds with the plural under which the API serves them."""
 COMPONENT = "app.kubernetes.io/component"
+SERVER = "triton-operator.io/server"
 WATCH_SECONDS = 10
 """A watch is made anew after so long, and ends no later once nobody wants it."""
 
@@ -42,9 +43,10 @@ class Snapshot:
         """Return an object, if it is there."""
         return next((found for found in self.of(kind) if found["metadata"]["name"] == name), None)
 
-    def pods(self, component: str) -> list[Object]:
-        """Return the pods of one of the operator's components: triton, keeper, prepare or resolve."""
-        return [pod for pod in self.of("Pod") if label(pod, COMPONENT) == component]
+    def pods(self, component: str, *, server: str = "") -> list[Object]:
+        """Return the pods of one of the operator's components: triton (of one server), keeper or jobs."""
+        found = (pod for pod in self.of("Pod") if label(pod, COMPONENT) == component)
+        return [pod for pod in found if server in ("", label(pod, SERVER))]
 
 
 class Cluster:

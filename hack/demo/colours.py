@@ -41,7 +41,7 @@ def question() -> Question:
     return Question(model=MODEL, input_name=INPUT, input=PIXEL, output_name=OUTPUT, expected=expected)
 
 
-def ask(address: str) -> Answer:
+def ask(address: str, *, model: str = MODEL) -> Answer:
     """Ask for the best class, as a client does that wants a word and no numbers.
 
     Raises:
@@ -52,7 +52,7 @@ def ask(address: str) -> Answer:
     entry.set_data_from_numpy(PIXEL)
     wanted = tritonclient.http.InferRequestedOutput(OUTPUT, class_count=1)
     try:
-        answer = client.infer(MODEL, [entry], outputs=[wanted])
+        answer = client.infer(model, [entry], outputs=[wanted])
     except (InferenceServerException, OSError) as error:
         raise DemoError(f"asked {address} for the colour of {PIXEL_NAME}: {error}") from error
     finally:

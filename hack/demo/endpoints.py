@@ -32,7 +32,10 @@ def endpoints(
 ) -> Iterator[Sequence[Endpoint]]:
     """Yield the server's Service and each of its pods."""
     service = f"triton-{target.server}"
-    pods = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in snapshot.pods("triton")}
+    pods = {
+        pod["metadata"]["name"]: pod["status"]["podIP"]
+        for pod in snapshot.pods("triton", server=target.server)
+    }
     with ExitStack() as stack:
         if forward:
             names = [f"service/{service}", *(f"pod/{name}" for name in pods)]

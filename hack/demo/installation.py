@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -16,6 +16,7 @@ CHART = ROOT / "charts" / "triton-operator"
 CRDS = ROOT / "crds"
 QUICKSTART = ROOT / "examples" / "quickstart"
 ROLLOUT = ROOT / "examples" / "rollout"
+TENSORRT = ROOT / "examples" / "tensorrt"
 RELEASE = "triton-operator"
 SAMPLE_JOB = "sample-models"
 """The Job of the quickstart that fills a volume with sample models."""
@@ -23,8 +24,14 @@ COLOURS_JOB = "colour-models"
 """The Job of the rollout that puts two versions of a model there."""
 OPERATOR_NAMESPACE = "triton-operator-system"
 
+NEEDED = frozenset({"operator", "engine-builder", "triton-cpu"})
+COMPILER, TENSORRT_DOUBLE = "tensorrt-rtx", "triton-tensorrt-double"
+"""A TensorRT that needs no GPU, and a Triton with a stand-in for its TensorRT backend."""
+TRITON_RELEASE = "24.10"
+"""Of the Triton in our images."""
+
 Images = Mapping[str, str]
-"""Reference of each image, by name: operator, engine-builder, triton-cpu."""
+"""Reference of each image, by name: those that are NEEDED, and those for TensorRT without a GPU."""
 
 
 def read_images(path: Path) -> Images:
@@ -35,9 +42,12 @@ def read_images(path: Path) -> Images:
     """
     try:
         found = json.loads(path.read_text())
-        return {name: found[name]["reference"] for name in ("operator", "engine-builder", "triton-cpu")}
+        images = {name: image["reference"] for name, image in found.items()}
     except (OSError, ValueError, KeyError) as error:
         raise DemoError(f"{path} does not name the images ({error!r}): run `make images`") from error
+    if missing := sorted(NEEDED - images.keys()):
+        raise DemoError(f"{path} does not name the images {', '.join(missing)}: run `make images`")
+    return images
 
 
 def install_operator(images: Images) -> None:
@@ -85,13 +95,39 @@ def write_rollout_sources(images: Images, namespace: str) -> None:
 
 def start_rollout(namespace: str, model: str) -> None:
     """Apply version 1 of the rollout's model, with nothing left of an earlier demo's."""
-    output(["kubectl", "delete", f"tmodel/{model}", "--namespace", namespace, "--ignore-not-found"])
+    delete_model(model, namespace)
     apply_rollout("version-1.yaml", namespace)
 
 
 def apply_rollout(manifest: str, namespace: str) -> None:
     """Apply one step of the rollout."""
     output(["kubectl", "apply", "--namespace", namespace, "--filename", str(ROLLOUT / manifest)])
+
+
+def apply_tensorrt(images: Images, namespace: str, manifest: str) -> Sequence[str]:
+    """Apply the servers of examples/tensorrt, with one pod of these images each, and a model.
+
+    Returns:
+        The servers' names.
+    """
+    servers = list(yaml.safe_load_all((TENSORRT / "servers.yaml").read_text()))
+    for server in servers:
+        server["spec"] |= {
+            "image": images[TENSORRT_DOUBLE],
+            "release": TRITON_RELEASE,
+            "compilerImage": images[COMPILER],
+            "replicas": 1,
+            "builds": {"resources": {"requests": {"cpu": "100m", "memory": "256Mi"}}},
+        }
+    manifests = json.dumps({"apiVersion": "v1", "kind": "List", "items": servers})
+    output(["kubectl", "apply", "--namespace", namespace, "--filename", "-"], stdin=manifests)
+    output(["kubectl", "apply", "--namespace", namespace, "--filename", str(TENSORRT / manifest)])
+    return [server["metadata"]["name"] for server in servers]
+
+
+def delete_model(model: str, namespace: str) -> None:
+    """Delete an InferenceModel."""
+    output(["kubectl", "delete", f"tmodel/{model}", "--namespace", namespace, "--ignore-not-found"])
 
 
 def _apply_kustomization(folder: Path, images: Images, namespace: str) -> None:

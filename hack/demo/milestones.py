@@ -50,7 +50,8 @@ def _tree_published(snapshot: Snapshot, target: Target) -> bool:
 
 def _pods_ready(snapshot: Snapshot, target: Target) -> bool:
     server = snapshot.get("TritonServer", target.server)
-    ready = [pod for pod in snapshot.pods("triton") if condition(pod, "Ready").get("status") == "True"]
+    pods = snapshot.pods("triton", server=target.server)
+    ready = [pod for pod in pods if condition(pod, "Ready").get("status") == "True"]
     return server is not None and len(ready) >= server["spec"]["replicas"]
 
 

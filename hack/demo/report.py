@@ -12,6 +12,7 @@ from demo.command import output
 from demo.errors import DemoError
 from demo.installation import OPERATOR_NAMESPACE
 from demo.milestones import Target
+from demo.plans import Plan
 from demo.requests import Outcome
 from load import Record, analysis
 
@@ -74,6 +75,22 @@ def _traffic(records: Sequence[Record]) -> Sequence[str]:
     counts = (found.sent, found.failed, found.sent - found.failed - found.wrong)
     versions = (found.versions.get(number, 0) for number in (1, 2))
     return [*map(str, (*counts, *versions)), *(f"{1000 * each:.1f}" for each in (found.p50, found.p99))]
+
+
+def plans_table(plans: Sequence[Plan]) -> Table:
+    """Return the TensorRT plans that were compiled."""
+    title = "One model, a TensorRT plan for each GPU type"
+    table = Table("engine", "target", "TensorRT", "precision", title=title, title_justify="left")
+    for heading in ("size of the plan", "seconds in TensorRT", "compiled"):
+        table.add_column(heading, justify="right")
+    for plan in plans:
+        table.add_row(
+            *(plan.engine, plan.target, plan.tensorrt, plan.precision),
+            f"{plan.size_bytes / 1024:.0f} KiB",
+            f"{plan.compiler_seconds:.2f}",
+            "now" if plan.is_new else "by an earlier demo",
+        )
+    return table
 
 
 def history(namespace: str, model: str) -> str:

@@ -67,12 +67,24 @@ def _walk(folder: Path) -> list[Path]:
     return files
 
 
+_TRITON_CPU = ("images/triton-cpu", "locks/triton-cpu.txt")
+_PLAN_HEADER = tuple(
+    f"engine_builder/engine_builder/{name}.py"
+    for name in ("__init__", "codec", "contract", "errors", "compilers/__init__", "compilers/plan_header")
+)
+"""What reads a plan's header, and all that it imports: a change elsewhere makes no new image."""
+
 IMAGES = {
     image.name: image
     for image in (
         Image("operator", ("operator", "engine_builder", "locks/operator.txt", "locks/build.txt")),
         Image("engine-builder", ("engine_builder", "locks/engine-builder.txt", "locks/build.txt")),
-        Image("triton-cpu", ("images/triton-cpu", "locks/triton-cpu.txt")),
+        Image("triton-cpu", _TRITON_CPU),
+        Image("tensorrt-rtx", ("locks/tensorrt-rtx.txt",)),
+        Image(
+            "triton-tensorrt-double",
+            (*_TRITON_CPU, "tests/images/triton-tensorrt-double/tensorrt", *_PLAN_HEADER),
+        ),
     )
 }
 """Every image of the project, by name."""

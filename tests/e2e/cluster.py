@@ -47,7 +47,7 @@ class Cluster:
     """A cluster with our images. kubectl and helm are in PATH, and KUBECONFIG names it."""
 
     images: Mapping[str, str]
-    """Reference of each image, by name: operator, engine-builder, triton-cpu."""
+    """Reference of each image, by name; those for TensorRT without a GPU only where the cluster is ours."""
     api: ProxiedKube
     audit_log: Path | None
     """Where the API server writes down every request; None on a cluster that isn't ours."""

@@ -119,8 +119,15 @@ class Stage:
 
     def add_sources(self) -> None:
         """Make the volume of sources, and a pod through which files are put there."""
-        self.apply(a_claim(SOURCES, size="64Mi"), _sources_pod(self.cluster.images["engine-builder"]))
+        pod = self.a_pod(SOURCES)
+        pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "sources", "mountPath": "/sources"}]
+        pod["spec"]["volumes"] = [{"name": "sources", "persistentVolumeClaim": {"claimName": SOURCES}}]
+        self.apply(a_claim(SOURCES, size="64Mi"), pod)
         kubectl("-n", self.namespace, "wait", f"pod/{SOURCES}", "--for=condition=Ready", "--timeout=90s")
+
+    def a_pod(self, name: str) -> Object:
+        """Return a pod that is not the operator's and does nothing."""
+        return _idle_pod(name, self.cluster.images["engine-builder"])
 
     def put(self, name: str, content: bytes) -> str:
         """Put a file among the sources, whole or not at all, and return its URI."""
@@ -374,18 +381,17 @@ def _first_process(container: str) -> int:
     raise AssertionError(f"container {container} has no process")
 
 
-def _sources_pod(image: str) -> Object:
+def _idle_pod(name: str, image: str) -> Object:
     container = {
-        "name": "files",
+        "name": "main",
         "image": image,
         "command": ["sleep", "infinity"],
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        "volumeMounts": [{"name": "sources", "mountPath": "/sources"}],
     }
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": SOURCES},
+        "metadata": {"name": name},
         "spec": {
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": 0,
@@ -396,6 +402,5 @@ def _sources_pod(image: str) -> Object:
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [container],
-            "volumes": [{"name": "sources", "persistentVolumeClaim": {"claimName": SOURCES}}],
         },
     }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
+TENSORRT_DOUBLE = ROOT / "tests/images/triton-tensorrt-double/tensorrt"
 LOCK = ROOT / "locks/triton-cpu.txt"
 START_SECONDS = 60
 
@@ -142,7 +143,18 @@ def _backends(workdir: Path, *, site: Path) -> Path:
         for name in ("onnxruntime", "openvino"):
             for part in ("common", name):
                 shutil.copytree(_images() / "triton-cpu" / part, backends / name, dirs_exist_ok=True)
+        _add_tensorrt_double(backends)
     return backends
+
+
+def _add_tensorrt_double(backends: Path) -> None:
+    """Lay out the stand-in for the TensorRT backend, as the image `triton-tensorrt-double` has it."""
+    tensorrt, shared = backends / "tensorrt", backends / "onnxruntime"
+    shutil.copytree(TENSORRT_DOUBLE, tensorrt)
+    (tensorrt / "engine_builder").symlink_to(ROOT / "engine_builder/engine_builder")
+    (tensorrt / "onnx_backend.py").symlink_to(shared / "model.py")
+    for name in ("batching.py", "datatypes.py", "options.py", "served.py", "signature.py"):
+        (tensorrt / name).symlink_to(shared / name)
 
 
 def _process_environment(site: Path) -> dict[str, str]:
