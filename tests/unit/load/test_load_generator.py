@@ -87,11 +87,20 @@ async def test_connections_that_are_refused_are_recorded(server: Answering, prot
     assert server.asked == []
 
 
+async def open_when_asked(server: Answering, times: int) -> None:
+    """Let a server that hangs answer a moment after so many requests have reached it."""
+    while len(server.asked) < times:
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(0.6)
+    server.gate.set()
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_server_that_hangs_does_not_hold_up_the_schedule(server: Answering, protocol: Protocol) -> None:
     server.gate.clear()
-    asyncio.get_running_loop().call_later(4.0, server.gate.set)
+    opening = asyncio.create_task(open_when_asked(server, 50))
     records = await load([a_stream(server, protocol)], until=at_least(100), rate=50, patience=20)
+    await opening
     assert not analysis.failures(records)
     ordered = sorted(records, key=lambda record: record.scheduled)
     gaps = [after.scheduled - before.scheduled for before, after in pairwise(ordered)]
