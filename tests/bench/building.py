@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from tests.bench.finding import WIDTH, Finding, table
-from tests.bench.watching import watching
+from tests.bench.watching import Watch
 from tests.builders import a_model, a_repository
 from tests.e2e.cluster import connected
 from tests.e2e.installation import install
@@ -23,7 +23,6 @@ from triton_operator.plan import attempts, names, podspec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.bench.watching import Watch
     from tests.e2e.cluster import Cluster
 
 Object = dict[str, Any]
@@ -96,15 +95,15 @@ def _measured(console: Console, stage: Stage, rounds: int) -> Finding:
     uri = stage.put_model("model.onnx", 2.0)
     sha256 = stage.sha256("model.onnx")
     builds, bare = [], []
-    with watching(stage.kube, "Engine") as engines, watching(stage.kube, "Job") as jobs:
-        for number in range(rounds + 1):
-            job = _run_bare(stage, jobs, number)
-            build = _build(stage, engines, jobs, number, uri=uri, sha256=sha256)
-            if number == 0:
-                continue  # it prepared the model, and pulled the images
-            bare.append(job)
-            builds.append(build)
-            console.print(f"» {number}: build {build.overhead:.2f} s and {build}, bare Job {job:.2f} s")
+    engines, jobs = Watch(stage.kube, "Engine"), Watch(stage.kube, "Job")
+    for number in range(rounds + 1):
+        job = _run_bare(stage, jobs, number)
+        build = _build(stage, engines, jobs, number, uri=uri, sha256=sha256)
+        if number == 0:
+            continue  # it prepared the model, and pulled the images
+        bare.append(job)
+        builds.append(build)
+        console.print(f"» {number}: {build.overhead:.2f} s of a build, {job:.2f} s of a bare Job")
     return judged(builds, bare)
 
 

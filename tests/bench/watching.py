@@ -1,4 +1,7 @@
-"""When the API server said what: a watch in a thread, with the time at which each change arrived."""
+"""When the API server said what: a watch in a thread, with the time at which each change arrived.
+
+A watch ends with the process, or with the API server: closing a response that a thread reads blocks.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import requests
 from tests.integration.kube import path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.integration.kube import Kube
 
@@ -46,24 +49,9 @@ class Watch:
         assert result is not None, f"not seen within {LONG_SECONDS:g} s"
         return result
 
-    def close(self) -> None:
-        """End the watch."""
-        self._response.close()
-
     def _follow(self) -> None:
-        # its end by `close`, or by the API server, shows as one of these
-        with contextlib.suppress(requests.RequestException, OSError, ValueError, AttributeError):
+        with contextlib.suppress(requests.RequestException, OSError):
             for line in self._response.iter_lines():
                 with self._news:
                     self._seen.append((time.monotonic(), json.loads(line)["object"]))
                     self._news.notify_all()
-
-
-@contextlib.contextmanager
-def watching(kube: Kube, kind: str) -> Iterator[Watch]:
-    """Watch objects of a kind while the context is open."""
-    watch = Watch(kube, kind)
-    try:
-        yield watch
-    finally:
-        watch.close()

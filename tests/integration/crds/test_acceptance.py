@@ -357,6 +357,8 @@ def test_kubectl_get_shows_engines(api_server: ApiServer, namespace: str) -> Non
         "usedBy": ["text/1", "text/2"],
         "target": "cpu",
         "precision": "FP32",
+        "progress": 42,
+        "build": {"job": "tensorrt-1", "seconds": 95, "heldSeconds": 80, "compilerSeconds": 71},
         "size": "97.8Mi",
         "sizeBytes": 102_500_000,
         "attempt": 1,
@@ -368,8 +370,9 @@ def test_kubectl_get_shows_engines(api_server: ApiServer, namespace: str) -> Non
 
     header, row = _table(api_server, namespace, "tengine")
 
-    assert header == ["NAME", "MODELS", "TARGET", "PRECISION", "SIZE", "READY", "REASON", "AGE"]
-    assert row[:-1] == [f"onnxruntime-{KEY[:16]}", "text/1,text/2", "cpu", "FP32", "97.8Mi", "True", "Served"]
+    assert header == ["NAME", "MODELS", "TARGET", "PRECISION", "PROGRESS", "SIZE", "READY", "REASON", "AGE"]
+    told = ["text/1,text/2", "cpu", "FP32", "42", "97.8Mi", "True", "Served"]
+    assert row[:-1] == [f"onnxruntime-{KEY[:16]}", *told]
 
 
 def test_history_and_verdicts_of_a_model_are_kept(api_server: ApiServer, namespace: str) -> None:
