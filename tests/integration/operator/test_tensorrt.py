@@ -107,7 +107,8 @@ def test_own_samples_are_compared_with_the_sources_answers_at_every_precision(st
     for version in stage.kube.get("InferenceModel", "near")["status"]["versions"]:
         (check,) = version["checks"]
         assert check["message"].endswith("8 of them your own")
-        assert 0.99 < float(check["cosine"]) < 1, "compared with its own answers"
+        assert float(check["cosine"]) > 0.99
+        assert float(check["maxError"]) > 0, "compared with its own answers"
 
     # Beyond what it was calibrated on the plan cuts numbers off, and the source does not.
     far = a_tensorrt_model("far").with_version(1, uri_of("dense.onnx"), build=int8)
