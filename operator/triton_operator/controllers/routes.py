@@ -19,6 +19,8 @@ from triton_operator.controllers.queue import Key
 from triton_operator.plan import names, nodes
 
 OWN_KINDS = frozenset(kind.kind for kind in (INFERENCE_MODEL, TRITON_SERVER, MODEL_REPOSITORY, ENGINE))
+_TOLD = frozenset({INFERENCE_MODEL.kind, TRITON_SERVER.kind})
+"""Of these we write nothing but the status, at the end of a reconcile."""
 _BY_LABEL = {
     names.SERVER: TRITON_SERVER.kind,
     names.REPOSITORY: MODEL_REPOSITORY.kind,
@@ -33,6 +35,8 @@ def keys_for(cache: Cache, obj: Object, *, before: Object | None = None) -> set[
     """
     if obj["kind"] == NODE.kind:
         return set() if before is not None and nodes.is_same(before, obj) else set(_servers_with_gpus(cache))
+    if before is not None and _is_echo(before, obj):
+        return set()
     if before is not None and obj["kind"] in OWN_KINDS and _same_spec(before, obj):
         return set(_keys_of_status(cache, obj))
     return set(_keys(cache, obj))
@@ -63,6 +67,12 @@ def keys_on_repository(cache: Cache, namespace: str, repository: str) -> set[Key
         *engines,
         *_models_on(cache, namespace, servers),
     }
+
+
+def _is_echo(before: Object, obj: Object) -> bool:
+    """Tell whether a watch brings what our own write answered: who wrote it has told whom it concerns."""
+    same = before["metadata"].get("resourceVersion") == obj["metadata"].get("resourceVersion")
+    return same and obj["kind"] in _TOLD and "deletionTimestamp" not in obj["metadata"]
 
 
 def _same_spec(before: Object, obj: Object) -> bool:

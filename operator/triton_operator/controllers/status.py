@@ -59,7 +59,8 @@ class StatusWriter:
             )
         except (Conflict, NotFound):
             return False  # deleted meanwhile: there is nobody to tell
-        self._cache.put(answer)
+        if answer["metadata"].get("generation") == generation:
+            self._cache.put(answer)  # a spec that came with it is for the watch to bring, as news
         if _turn(old) == _turn(answer["status"]):
             return False
         log.info("%s: %s", outcome.reason, outcome.message, extra=_about(resource))

@@ -49,17 +49,31 @@ def get(cache: Cache, kind: str, name: str) -> Object:
     return found
 
 
+def newer(obj: Object) -> Object:
+    """Return an object as it is after another write."""
+    found = copy.deepcopy(obj)
+    found["metadata"]["resourceVersion"] = str(int(obj["metadata"]["resourceVersion"]) + 1)
+    return found
+
+
 def test_a_model_concerns_its_servers_its_engines_and_the_models_beside_it() -> None:
     cache = a_cluster()
     found = keys_for(cache, get(cache, "InferenceModel", "detector"))
     assert found == {*MODELS, *SERVERS, key("Engine", ENGINE.name)}
 
 
-def test_a_status_that_we_wrote_wakes_nobody_else() -> None:
+def test_a_status_that_another_wrote_wakes_nobody_else() -> None:
     cache = a_cluster()
     for kind, name in (("InferenceModel", "detector"), ("TritonServer", "l4"), ("ModelRepository", "models")):
         obj = get(cache, kind, name)
-        assert keys_for(cache, obj, before=copy.deepcopy(obj)) == {key(kind, name)}
+        assert keys_for(cache, newer(obj), before=obj) == {key(kind, name)}
+
+
+def test_a_status_that_we_wrote_ourselves_wakes_nobody_at_all() -> None:
+    cache = a_cluster()
+    for kind, name in (("InferenceModel", "detector"), ("TritonServer", "l4")):
+        obj = get(cache, kind, name)
+        assert keys_for(cache, copy.deepcopy(obj), before=obj) == set()
 
 
 def test_an_engines_status_wakes_the_models_that_wait_for_it() -> None:
@@ -92,11 +106,11 @@ def test_a_build_that_gets_further_wakes_nobody_else_until_its_end() -> None:
 def test_a_change_of_spec_and_a_deletion_wake_everybody_concerned() -> None:
     cache = a_cluster()
     before = get(cache, "InferenceModel", "classifier")
-    changed = copy.deepcopy(before)
+    changed = newer(before)
     changed["metadata"]["generation"] = 2
-    leaving = copy.deepcopy(before)
+    leaving = newer(before)
     leaving["metadata"]["deletionTimestamp"] = "2026-07-01T12:00:00Z"
-    another = copy.deepcopy(before)
+    another = newer(before)
     another["metadata"]["uid"] = "another"
     for after in (changed, leaving, another):
         assert {key("TritonServer", "l4"), *MODELS} <= keys_for(cache, after, before=before)
