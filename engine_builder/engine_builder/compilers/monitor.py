@@ -99,12 +99,10 @@ class Teller:
 
 
 def read(place: Path) -> int | None:
-    """Return the percentage that an attempt has told in its staging directory, or None.
-
-    Raises:
-        OSError: the volume failed.
-    """
-    told = (files.read_file(place / FILE) or b"").strip()
+    """Return the percentage that an attempt has told in its staging directory, or None."""
+    told = b""
+    with contextlib.suppress(OSError):  # such as a stale handle: the directory goes when the attempt ends
+        told = (files.read_file(place / FILE) or b"").strip()
     return min(_WHOLE, int(told)) if told.isdigit() and len(told) <= len(str(_WHOLE)) else None
 
 
