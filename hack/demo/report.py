@@ -79,16 +79,16 @@ def _traffic(records: Sequence[Record]) -> Sequence[str]:
 
 def plans_table(plans: Sequence[Plan]) -> Table:
     """Return the TensorRT plans that were compiled."""
-    title = "One model, a TensorRT plan for each GPU type"
+    title = "One model, a TensorRT plan for each GPU type; seconds are TensorRT's own"
     table = Table("engine", "target", "TensorRT", "precision", title=title, title_justify="left")
-    for heading in ("size of the plan", "seconds in TensorRT", "compiled"):
+    for heading in ("size", "seconds", "compiled"):
         table.add_column(heading, justify="right")
     for plan in plans:
         table.add_row(
             *(plan.engine, plan.target, plan.tensorrt, plan.precision),
             f"{plan.size_bytes / 1024:.0f} KiB",
             f"{plan.compiler_seconds:.2f}",
-            "now" if plan.is_new else "by an earlier demo",
+            "now" if plan.is_new else "earlier",
         )
     return table
 

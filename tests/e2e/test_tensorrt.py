@@ -43,7 +43,7 @@ def a_tensorrt_model(name: str, *kinds: Kind) -> ModelBuilder:
 
 
 @pytest.fixture(scope="module")
-def gpus(cluster: Cluster, new_stage: Callable[[str], Stage]) -> Stage:
+def gpus(cluster: Cluster, new_stage: Callable[[str], Stage]) -> Iterator[Stage]:
     """Two servers, on A10 and on L4, which serve a model in FP16 and in INT8; no test breaks it."""
     if not cluster.is_local:
         pytest.skip("CLUSTER=current: the images that compile and serve without a GPU are not there")
@@ -53,7 +53,8 @@ def gpus(cluster: Cluster, new_stage: Callable[[str], Stage]) -> Stage:
     found.add_sources()
     found.apply(detector(found, "detector"))
     found.wait_ready("InferenceModel", "detector")
-    return found
+    yield found
+    found.leave()  # and its GPUs are free for others
 
 
 def detector(stage: Stage, name: str) -> ModelBuilder:
