@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def test_net_is_converted_and_answers_as_the_wheel_says(guest: Stage) -> None:
-    sample = light("squeezenet")
-    uri = guest.put("squeezenet-for-openvino.onnx", sample.path.read_bytes())
+    sample = light("resnet50")
+    uri = guest.put("resnet50-for-openvino.onnx", sample.path.read_bytes())
     guest.apply(a_model("converted").with_version(1, uri).with_spec(backend="OpenVINO"))
     guest.wait_ready("InferenceModel", "converted")
     for pod in guest.pod_names():

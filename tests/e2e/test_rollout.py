@@ -13,6 +13,7 @@ from tests.e2e.traffic import (
     answered_everywhere,
     assert_no_way_back,
     assert_unnoticed,
+    enough,
     everywhere,
     settled,
     traffic,
@@ -98,6 +99,7 @@ def test_labels_change_under_load(guest: Stage) -> None:
         guest.apply(model.with_labels(y=["a", "b", "c", "new"]))
         guest.wait_ready("InferenceModel", "named")
         assert labels_of(guest, "named") == {"new"}
+        enough(run)
         records = run.stop()
     assert_unnoticed(records)
     assert any(message.startswith("labels changed") for message in guest.events("named")["Reloading"])

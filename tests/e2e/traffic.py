@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from tests.e2e.stage import GRPC, HTTP
+from tests.integration.eventually import eventually
 
 from load import Plan, Question, Record, Run, Stream, analysis, mixed, running
 
@@ -36,6 +37,15 @@ def traffic(
             for stream in _streams(target, stack.enter_context(stage.reached(target, HTTP, GRPC)))
         ]
         yield stack.enter_context(running(Plan(question=question, streams=streams, rate=RATE)))
+
+
+def enough(run: Run) -> None:
+    """Wait until more than a second's requests were answered: what is changed may be done sooner."""
+    eventually(lambda: _more_than(run.records(), RATE))
+
+
+def _more_than(records: Sequence[Record], count: float) -> None:
+    assert len(records) > count
 
 
 def everywhere(stage: Stage) -> tuple[str, ...]:
