@@ -35,9 +35,11 @@ DIFFERENT = frozenset(
         "creationTimestamp",
         "digest",
         "job",
+        "heldSeconds",
         "key",
         "lastTransitionTime",
         "revision",
+        "seconds",  # that a build took
         "servedSince",
         "size",  # of an engine: its report tells its seconds
         "sizeBytes",
