@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OPERATOR_NAMESPACE = "triton-operator-system"
 FLEET_SECONDS = 2
 RESYNC_SECONDS = 10
-RETRY_SECONDS = 1
+RETRY_SECONDS = 3
 
 
 class OperatorProcess:
