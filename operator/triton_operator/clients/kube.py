@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -274,19 +274,9 @@ class Kube:
         Raises:
             Conflict: it is gone, or the object of that name has another UID.
         """
-        patch: _Patch = [
-            {"op": "test", "path": "/metadata/uid", "value": uid},
-            {
-                "op": "add",
-                "path": f"/metadata/labels/{_escaped(label)}",
-                "value": value,
-            },
-        ]
-        path = kind.path(namespace=namespace, name=name)
-        try:
-            return await self._patch(kind, path, patch, verb="label")
-        except (Invalid, NotFound) as error:  # a failed test is answered without a word of why
-            raise replaced(kind, path) from error
+        add = {"op": "add", "path": f"/metadata/labels/{_escaped(label)}", "value": value}
+        where = kind.path(namespace=namespace, name=name)
+        return await self._patch_known(kind, where, [add], uid=uid, verb="label")
 
     async def scale(
         self,
@@ -310,16 +300,19 @@ class Kube:
         annotate: Object = {"op": "remove", "path": path}
         if value is not None:
             annotate = {"op": "add", "path": path, "value": value}
-        patch: _Patch = [
-            {"op": "test", "path": "/metadata/uid", "value": uid},
-            {"op": "replace", "path": "/spec/replicas", "value": replicas},
-            annotate,
-        ]
+        scale = {"op": "replace", "path": "/spec/replicas", "value": replicas}
         where = kind.path(namespace=namespace, name=name)
+        return await self._patch_known(kind, where, [scale, annotate], uid=uid, verb="scale")
+
+    async def _patch_known(
+        self, kind: Kind, path: str, operations: Sequence[Object], *, uid: str, verb: str
+    ) -> Object:
+        """Patch the object of this UID alone; `Conflict` if it is gone, or not as the operations want it."""
+        patch: _Patch = [{"op": "test", "path": "/metadata/uid", "value": uid}, *operations]
         try:
-            return await self._patch(kind, where, patch, verb="scale")
+            return await self._patch(kind, path, patch, verb=verb)
         except (Invalid, NotFound) as error:  # a failed test is answered without a word of why
-            raise replaced(kind, where) from error
+            raise replaced(kind, path) from error
 
     async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str) -> None:
         """Delete an object and, in the background, what it owns; one that is gone already is fine.

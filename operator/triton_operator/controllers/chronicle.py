@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 
-from triton_operator.clients.kube import TRITON_SERVER
 from triton_operator.controllers import routes
 from triton_operator.controllers.cache import Cache
 from triton_operator.controllers.fleet import Place
@@ -40,8 +39,8 @@ class Chronicle:
         """Say that a pod was changed by another hand; putting it right has begun."""
         self.metrics.drifted()
         log.warning("drift: %s", what, extra=about("Pod", place[0], pod))
-        body = self.cache.get(TRITON_SERVER.kind, *place)
-        if body is None:
+        server = self.cache.read(TritonServer, *place)
+        if server is None:
             return
         message = f"pod {pod}: {what}, other than the tree says; it is being put right"
-        self.status.tell(TritonServer.parse(body), reason="Drifted", message=message, warning=True)
+        self.status.tell(server, reason="Drifted", message=message, warning=True)

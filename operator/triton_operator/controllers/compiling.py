@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from triton_operator.clients.kube import ENGINE, JOB, POD
+from triton_operator.clients.kube import JOB, POD
 from triton_operator.controllers import attempts, lending, targets
 from triton_operator.controllers.attempts import Work
 from triton_operator.controllers.context import Context
@@ -24,10 +24,9 @@ TURN_SECONDS = 2.0
 
 def work(ctx: Context, engine: Engine, repository: ModelRepository) -> Work | Outcome:
     """Return how an engine is compiled, or what must be there before."""
-    origin = engine.spec.origin or ""
-    store = ctx.volumes.snapshot((engine.namespace, repository.name))
-    if store is None or origin not in store.engines:
-        return before(ctx, engine.namespace, origin)
+    waiting = before(ctx, engine, repository)
+    if waiting is not None:
+        return waiting
     server = _server(ctx, engine)
     if server is None:
         product = engine.spec.target.product if engine.spec.target else ""
@@ -64,12 +63,16 @@ def gpus_of(ctx: Context, engine: Engine) -> int:
     return server.spec.gpu.count if server is not None and server.spec.gpu is not None else 1
 
 
-def before(ctx: Context, namespace: str, origin: str) -> Outcome:
-    """Say how far the prepared engine is that another is made from."""
-    body = ctx.cache.get(ENGINE.kind, namespace, origin)
-    if body is None:
+def before(ctx: Context, engine: Engine, repository: ModelRepository) -> Outcome | None:
+    """Say how far the prepared engine is that this one is made from, until it is in the store."""
+    origin = engine.spec.origin or ""
+    store = ctx.volumes.snapshot((engine.namespace, repository.name))
+    if store is not None and origin in store.engines:
+        return None
+    prepared = ctx.cache.read(Engine, engine.namespace, origin)
+    if prepared is None:
         return Waiting("OriginMissing", f"Engine {origin}, which it is made from, does not exist yet")
-    ready = Engine.parse(body).status.condition("Ready")
+    ready = prepared.status.condition("Ready")
     told = f": {ready.message}" if ready is not None else ""
     return Waiting("Preparing", f"waits for Engine {origin}{told}")
 

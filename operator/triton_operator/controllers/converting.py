@@ -13,11 +13,7 @@ from triton_operator.resources.model_repository import ModelRepository
 
 def work(ctx: Context, engine: Engine, repository: ModelRepository) -> Work | Outcome:
     """Return how an engine is converted, or what must be there before."""
-    origin = engine.spec.origin or ""
-    store = ctx.volumes.snapshot((engine.namespace, repository.name))
-    if store is None or origin not in store.engines:
-        return compiling.before(ctx, engine.namespace, origin)
-    return Work(
+    return compiling.before(ctx, engine, repository) or Work(
         owner=engine,
         labels=jobs.labels_of(engine),
         job=lambda attempt: jobs.convert(

@@ -166,8 +166,10 @@ async def _write_status(ctx: Context, engine: Engine, outcome: Outcome, used: Us
 def _last_build(ctx: Context, engine: Engine) -> BuildStatus | None:
     """Return how long the latest attempt took that has ended; one that is news is counted."""
     labels, before = jobs.labels_of(engine), engine.status.build
-    found = ctx.cache.labelled(POD.kind, engine.namespace, labels)
-    ended = build_times.latest(attempts.jobs_of(ctx, engine, labels), found)
+    own = attempts.jobs_of(ctx, engine, labels)
+    if not own:
+        return before  # as at rest, when Jobs have had their time
+    ended = build_times.latest(own, ctx.cache.labelled(POD.kind, engine.namespace, labels))
     if ended is None or (before is not None and before.job == ended.job):
         return before
     ctx.metrics.built(engine.spec.backend.value, ended.result, ended.seconds)

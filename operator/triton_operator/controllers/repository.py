@@ -37,11 +37,10 @@ _STANDING = (
 async def reconcile(ctx: Context, key: Key) -> float | None:
     """Bring one ModelRepository to what its spec says."""
     place = (key.namespace, key.name)
-    body = ctx.cache.get(MODEL_REPOSITORY.kind, *place)
-    if body is None:
+    repository = ctx.cache.read(ModelRepository, *place)
+    if repository is None:
         ctx.volumes.forget(place)
         return None
-    repository = ModelRepository.parse(body)
     if repository.metadata.deletion_timestamp is not None:
         return None
     try:

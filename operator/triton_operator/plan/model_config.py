@@ -139,17 +139,21 @@ def _config(
     skip = 1 if config.max_batch_size else 0
     config.input.extend(_tensor(pb.ModelInput(), tensor, skip) for tensor in signature.inputs)
     config.output.extend(_tensor(pb.ModelOutput(), tensor, skip) for tensor in signature.outputs)
+    _add_serving(config, spec.serving)
     if spec.backend is Backend.OPENVINO:
         _add_openvino(config)
-    _add_serving(config, spec.serving)
     return config
 
 
 def _add_openvino(config: pb.ModelConfig) -> None:
     """Add what its backend must be told: https://github.com/triton-inference-server/openvino_backend."""
+    for group in config.instance_group:
+        if group.kind == group.KIND_AUTO:  # on a node with GPUs Triton would choose these
+            group.kind = group.KIND_CPU
     if config.max_batch_size:
         for parameter in ("ENABLE_BATCH_PADDING", "SKIP_OV_DYNAMIC_BATCHSIZE"):
-            config.parameters[parameter].string_value = "YES"
+            if parameter not in config.parameters:  # what the spec says holds
+                config.parameters[parameter].string_value = "YES"
 
 
 def _add_fingerprint(config: pb.ModelConfig) -> str:
@@ -182,8 +186,6 @@ def _add_serving(config: pb.ModelConfig, serving: Serving) -> None:
         group = config.instance_group.add()
         group.count = instance.count
         group.kind = pb.ModelInstanceGroup.Kind.Value(_KINDS[instance.kind.value])
-        if config.backend == TRITON_BACKENDS[Backend.OPENVINO] and group.kind == group.KIND_AUTO:
-            group.kind = group.KIND_CPU  # on a node with GPUs Triton would choose these
     for key, value in sorted(serving.parameters.items()):
         config.parameters[key].string_value = value
 

@@ -17,10 +17,10 @@ RELEASE_MISMATCH = "ReleaseMismatch"
 
 _CODE = Path(check_release.__file__).read_text(encoding="utf-8")
 """As text: an image of ours in this pod would replace all pods at every upgrade of the operator."""
-_ENTRY = """\
-command -v python3 >/dev/null || { echo "no python3 in this image: nothing was compared"; exit 0; }
+_ENTRY = f"""\
+command -v python3 >/dev/null || {{ echo "no python3 in this image: nothing was compared"; exit 0; }}
 python3 -c "$@"
-[ $? -ne 10 ] || exit 10"""
+[ $? -ne {check_release.REFUSED} ] || exit {check_release.REFUSED}"""
 """Whatever ends otherwise than with a refusal holds up nobody."""
 
 

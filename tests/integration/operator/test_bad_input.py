@@ -89,7 +89,8 @@ def test_number_with_other_content_is_refused_even_after_it_was_removed(stage: S
     assert set(stage.served_factors("reused").values()) == {3.0}
 
 
-def test_older_of_two_models_with_one_triton_name_keeps_it(stage: Stage) -> None:
+def set_up_rivals(stage: Stage) -> None:
+    """Have a model "older" (2.0) served as "shared", and one "newer" (3.0) that it keeps out."""
     stage.set_up()
     older = a_model("older").named_in_triton("shared").with_version(1, stage.put_model("1.onnx", 2.0))
     newer = a_model("newer").named_in_triton("shared").with_version(1, stage.put_model("2.onnx", 3.0))
@@ -97,6 +98,10 @@ def test_older_of_two_models_with_one_triton_name_keeps_it(stage: Stage) -> None
     stage.wait_ready("InferenceModel", "older")
     stage.apply(newer)
     stage.wait_condition("InferenceModel", "newer", "Stalled", "True", reason="ModelNameTaken")
+
+
+def test_older_of_two_models_with_one_triton_name_keeps_it(stage: Stage) -> None:
+    set_up_rivals(stage)
     assert "older" in stage.message("InferenceModel", "newer", "Stalled")
     assert set(stage.served_factors("shared").values()) == {2.0}
     stage.kube.delete("InferenceModel", "older")
@@ -164,13 +169,7 @@ def test_full_volume_is_told_and_the_build_goes_on_when_there_is_room(stage: Sta
 
 
 def test_new_release_does_not_wait_for_a_model_that_another_keeps_out(stage: Stage) -> None:
-    stage.set_up()
-    older = a_model("older").named_in_triton("shared").with_version(1, stage.put_model("1.onnx", 2.0))
-    newer = a_model("newer").named_in_triton("shared").with_version(1, stage.put_model("2.onnx", 3.0))
-    stage.apply(older)
-    stage.wait_ready("InferenceModel", "older")
-    stage.apply(newer)
-    stage.wait_condition("InferenceModel", "newer", "Stalled", "True", reason="ModelNameTaken")
+    set_up_rivals(stage)
     image = "triton-operator/triton-cpu:24.11-py3"
     stage.kube.patch("TritonServer", "default", {"spec": {"image": image}})
     stage.wait_ready("TritonServer", "default")
