@@ -24,13 +24,13 @@ class Work:
     job: Callable[[int], Object]
 
 
-def verdict(ctx: Context, work: Work) -> attempts.Verdict:
-    """Return what the Jobs of a work say."""
+def verdict(ctx: Context, work: Work, *, seen: int | None = None) -> attempts.Verdict:
+    """Return what the Jobs of a work say; `seen` is the attempt whose result was found once."""
     jobs = jobs_of(ctx, work.owner, work.labels)
     found = ctx.cache.labelled(POD.kind, work.owner.namespace, work.labels)
     now = datetime.datetime.now(datetime.UTC)
     generation, first = work.owner.metadata.generation, ctx.settings.retry_seconds
-    return attempts.judge(jobs, found, generation=generation, now=now, first_backoff=first)
+    return attempts.judge(jobs, found, generation=generation, now=now, first_backoff=first, seen=seen)
 
 
 async def advance(ctx: Context, work: Work, found: attempts.Verdict) -> Outcome:
@@ -95,10 +95,13 @@ class Newest:
 
     name: str
     attempt: int
+    has_ended: bool
 
 
 def newest(ctx: Context, namespace: str, labels: dict[str, str]) -> Newest | None:
     """Return the Job of the latest attempt, or None when none is left."""
     found = ctx.cache.labelled(JOB.kind, namespace, labels)
     job = max(found, key=attempts.attempt_of, default=None)
-    return Newest(job["metadata"]["name"], attempts.attempt_of(job)) if job is not None else None
+    if job is None:
+        return None
+    return Newest(job["metadata"]["name"], attempts.attempt_of(job), attempts.end_of(job) is not None)

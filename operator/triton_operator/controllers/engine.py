@@ -89,7 +89,7 @@ async def _build(ctx: Context, engine: Engine, repository: ModelRepository, used
     work = _work(ctx, engine, repository)
     if isinstance(work, Outcome):
         return work
-    found = attempts.verdict(ctx, work)
+    found = attempts.verdict(ctx, work, seen=engine.status.attempt if engine.status.digest else None)
     if isinstance(found, Start | Succeeded):
         # The store may be ahead of the last look at it: nothing is ever built twice.
         try:
@@ -160,6 +160,8 @@ async def _write_status(ctx: Context, engine: Engine, outcome: Outcome, used: Us
             "digest": names.digest(dict(entry.files)),
             "signature": dataclasses.asdict(entry.signature),
         }
+    elif newest is not None and not newest.has_ended:  # it makes anew what is gone
+        fields |= {"size_bytes": None, "size": None, "digest": None}
     await ctx.status.write(ENGINE, engine, outcome, **fields)
 
 

@@ -92,8 +92,13 @@ def judge(
     generation: int,
     now: datetime.datetime,
     first_backoff: float = FIRST_BACKOFF_SECONDS,
+    seen: int | None = None,
 ) -> Verdict:
-    """Return what to do about a build, from its Jobs and their pods."""
+    """Return what to do about a build, from its Jobs and their pods.
+
+    `seen` is the attempt whose result was found once: what is not found any more was removed,
+    and is not waited for.
+    """
     current = [job for job in jobs if "deletionTimestamp" not in job["metadata"]]
     newest = max(current, key=attempt_of, default=None)
     if newest is None:
@@ -102,7 +107,7 @@ def judge(
     ended = condition(newest, "Complete")
     # Job and pod come by different watches: a pod that still runs here hasn't told its report yet.
     if ended is not None and all(map(pods.has_ended, own_pods)):
-        return _succeeded(newest, own_pods, ended=ended, now=now)
+        return _succeeded(newest, own_pods, ended=ended, now=now, seen=attempt_of(newest) == seen)
     if condition(newest, "Failed") is None:
         return _running(newest, own_pods)
     if generation_of(newest) != generation:
@@ -154,14 +159,15 @@ def backoff(attempt: int, *, longest: float, first: float = FIRST_BACKOFF_SECOND
 
 
 def _succeeded(
-    job: Object, own_pods: Sequence[Object], *, ended: Object, now: datetime.datetime
+    job: Object, own_pods: Sequence[Object], *, ended: Object, now: datetime.datetime, seen: bool
 ) -> Succeeded:
     status = job["status"]
     seconds = 0.0
     if status.get("startTime") and status.get("completionTime"):
         seconds = (parse_time(status["completionTime"]) - parse_time(status["startTime"])).total_seconds()
     since = parse_time(ended.get("lastTransitionTime") or job["metadata"]["creationTimestamp"])
-    patience = max(RESULT_SECONDS, backoff(attempt_of(job), longest=LONGEST_BACKOFF_SECONDS))
+    pause = backoff(attempt_of(job), longest=LONGEST_BACKOFF_SECONDS)
+    patience = pause if seen else max(RESULT_SECONDS, pause)
     return Succeeded(
         job=job["metadata"]["name"],
         attempt=attempt_of(job),

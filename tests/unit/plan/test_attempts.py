@@ -84,6 +84,18 @@ def test_a_result_that_is_not_found_is_lost_only_after_a_while() -> None:
     assert (early.lost_after, late.lost_after) == (RESULT_SECONDS - 1, 0)
 
 
+@pytest.mark.parametrize(("attempt", "patience"), [(1, 5.0), (3, 20.0), (9, 300.0)])
+def test_a_result_that_was_seen_and_is_gone_is_made_anew_with_a_backoff(
+    attempt: int, patience: float
+) -> None:
+    job = a_job(attempt, end="Complete")
+    gone = judge([job], [], generation=1, now=NOW, seen=attempt)
+    not_seen = judge([job], [], generation=1, now=NOW, seen=attempt - 1)
+    assert isinstance(gone, Succeeded)
+    assert isinstance(not_seen, Succeeded)
+    assert (gone.lost_after, not_seen.lost_after) == (patience, max(patience, RESULT_SECONDS))
+
+
 @pytest.mark.parametrize("reason", sorted(USER_FAULTS - MENDED_IN_PLACE))
 def test_a_users_fault_is_not_tried_again_until_the_spec_changes(reason: Reason) -> None:
     found = failed(reason, now=1e6)
