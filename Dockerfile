@@ -12,7 +12,7 @@
 
 ARG BASE_IMAGE=docker.io/library/debian:bookworm-slim
 
-# ---- what the two Python images start from --------------------------------------------------
+# ---- what all images start from --------------------------------------------------------------
 FROM ${BASE_IMAGE} AS python
 RUN apt-get -o Acquire::Retries=3 update \
     && DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 install --yes --no-install-recommends python3 \
@@ -131,12 +131,12 @@ RUN for name in onnxruntime openvino; do \
     done \
     && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /backends
 
-FROM ${BASE_IMAGE} AS triton-cpu
+# From `python`, whose standard library has its bytecode: every model's process imports from it.
+FROM python AS triton-cpu
+USER 0:0
 RUN apt-get -o Acquire::Retries=3 update \
     && DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 install --yes --no-install-recommends libpython3.11 libstdc++6 zlib1g \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
-    && groupadd --gid 1000 triton-server \
-    && useradd --uid 1000 --gid 1000 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin triton-server
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 COPY --from=triton-cpu-server /opt/tritonserver /opt/tritonserver
 COPY --from=triton-cpu-server /packages /opt/tritonserver/backends
 COPY --from=triton-cpu-backend /backends /opt/tritonserver/backends
