@@ -115,7 +115,7 @@ async def _context(settings: Settings, kube: Kube, metrics: Metrics) -> AsyncIte
     queue = Queue(workers=settings.workers, observer=metrics)
     metrics.watch_queue(depth=lambda: queue.depth, running=lambda: len(queue.running))
     owner = await _own_deployment(settings, kube)
-    status = StatusWriter(kube, cache, instance=settings.identity)
+    status = StatusWriter(kube, cache, instance=settings.identity, look_again=queue.add_after)
     chronicle = Chronicle(cache=cache, queue=queue, status=status, metrics=metrics)
     fleet = _fleet(settings, chronicle)
     async with aiohttp.ClientSession() as http:
@@ -127,7 +127,9 @@ async def _context(settings: Settings, kube: Kube, metrics: Metrics) -> AsyncIte
                 queue=queue,
                 children=Children(kube, cache),
                 status=status,
-                volumes=Volumes(lambda place: _add(queue, routes.keys_on_repository(cache, *place))),
+                volumes=Volumes(
+                    lambda place, servers: _add(queue, routes.keys_on_volume(cache, *place, servers))
+                ),
                 fleet=fleet,
                 keys=await keys.load(kube, namespace=settings.namespace, owner=owner),
                 metrics=metrics,

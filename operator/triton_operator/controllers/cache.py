@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, TypeVar, cast
 
 from triton_operator.resources.common import Resource
@@ -13,16 +14,28 @@ Place = tuple[str, str]
 Kind = TypeVar("Kind", bound=Resource)
 
 
+@dataclasses.dataclass(frozen=True)
+class Draft:
+    """A status of ours that the API server doesn't have yet: since when, and what it has instead."""
+
+    uid: str
+    status: Object
+    since: float
+    written: Object
+
+
 class Cache:
     """Objects by kind, namespace and name; the newer resourceVersion wins.
 
     A reconcile reads here instead of asking the API server. Our own writes are put in with
     the server's answer, so that the next reconcile doesn't repeat them when the watch lags.
+    A status that is still to be written is a draft: whatever the watch brings, it is read here.
     """
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[Place, Object]] = {}
         self._read: dict[tuple[str, Place], tuple[Object, Resource]] = {}  # as they were parsed last
+        self._drafts: dict[tuple[str, Place], Draft] = {}
         self._buried: dict[str, int] = {}  # UID → last version, in the order of their deletion
 
     def put(self, obj: Object) -> bool:
@@ -40,8 +53,22 @@ class Cache:
         if before is not None and _version(obj) < _version(before):
             return False
         self._buried.pop(uid, None)  # a watch by labels says "deleted" of what lost its label
-        known[place] = obj
+        draft = self._drafts.get((obj["kind"], place))
+        known[place] = obj if draft is None or draft.uid != uid else {**obj, "status": draft.status}
         return True
+
+    def draft(self, kind: str, namespace: str, name: str) -> Draft | None:
+        """Return the status of an object that is still to be written, or None."""
+        return self._drafts.get((kind, (namespace, name)))
+
+    def put_draft(self, obj: Object, draft: Draft) -> None:
+        """Have a known object read with a status that is still to be written."""
+        self._drafts[obj["kind"], _place(obj)] = draft
+        self.put(obj)
+
+    def drop_draft(self, kind: str, namespace: str, name: str) -> None:
+        """Take a status for written: it is read until the watch brings another."""
+        self._drafts.pop((kind, (namespace, name)), None)
 
     def remove(self, obj: Object) -> bool:
         """Forget a deleted object, but not a later one of the same name."""
@@ -53,6 +80,7 @@ class Cache:
         if ours:
             del known[_place(obj)]
             self._read.pop((obj["kind"], _place(obj)), None)
+            self._drafts.pop((obj["kind"], _place(obj)), None)
         return ours
 
     def get(self, kind: str, namespace: str, name: str) -> Object | None:

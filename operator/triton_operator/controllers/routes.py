@@ -48,6 +48,13 @@ def keys_on_server(cache: Cache, namespace: str, server: str) -> set[Key]:
     return {own, *_models_on(cache, namespace, {server})}
 
 
+def keys_on_volume(cache: Cache, namespace: str, repository: str, servers: frozenset[str] | None) -> set[Key]:
+    """Return the keys of what stands on a volume, or of some servers when only their trees changed."""
+    if servers is None:
+        return keys_on_repository(cache, namespace, repository)
+    return {key for server in servers for key in keys_on_server(cache, namespace, server)}
+
+
 def keys_on_repository(cache: Cache, namespace: str, repository: str) -> set[Key]:
     """Return the keys of a repository and of everything that stands on it."""
     servers = {

@@ -14,6 +14,10 @@ from triton_operator.clients.keeper import Keeper
 Place = tuple[str, str]
 """Namespace and name of a ModelRepository."""
 
+Servers = frozenset[str]
+Told = Callable[[Place, Servers | None], None]
+"""Is told that a volume has changed. With servers: no more than that their trees have other versions,
+and no engine has come to the store, left it, or left all trees; None: look at everything."""
 
 PROGRESS_SECONDS = 5.0
 """What builds say of their progress is taken over no more often: every engine's status follows it."""
@@ -25,9 +29,7 @@ class Volumes:
     `on_change` is told when engines or trees of a volume have changed.
     """
 
-    def __init__(
-        self, on_change: Callable[[Place], None], *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, on_change: Told, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._keepers: dict[Place, Keeper] = {}
         self._snapshots: dict[Place, Snapshot] = {}
         self._tried: set[Place] = set()
@@ -44,7 +46,7 @@ class Volumes:
         """Remember that a volume was looked at; whoever waited for that is told."""
         if place not in self._tried:
             self._tried.add(place)
-            self._on_change(place)
+            self._on_change(place, None)
 
     def connect(self, place: Place, keeper: Keeper) -> None:
         """Remember who keeps a volume now."""
@@ -55,7 +57,7 @@ class Volumes:
         self._keepers.pop(place, None)
         self._progress.pop(place, None)
         if self._snapshots.pop(place, None) is not None:
-            self._on_change(place)
+            self._on_change(place, None)
 
     def keeper(self, place: Place) -> Keeper | None:
         """Return the keeper of a repository, or None when there is none to talk to."""
@@ -112,8 +114,13 @@ class Volumes:
         before = self._snapshots.get(place)
         self._snapshots[place] = found
         self._note_progress(place, found.progress)
-        if before is None or _content(before) != _content(found):
-            self._on_change(place)
+        if before is None or _engines(before) != _engines(found) or _in_trees(before) - _in_trees(found):
+            self._on_change(place, None)
+            return
+        old, new = _trees(before), _trees(found)
+        changed = frozenset(key[0] for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        if changed:
+            self._on_change(place, changed)
 
     def _note_progress(self, place: Place, found: Mapping[str, int]) -> None:
         noted, known = self._progress.get(place, (0.0, {}))
@@ -133,6 +140,15 @@ def versions_in(tree: TreeState | None, model: str) -> dict[int, str]:
     return {int(number): engine for number, engine in versions.items() if number.isdecimal()}
 
 
-def _content(found: Snapshot) -> object:
-    trees = {(t.server, t.release): (t.revision, t.models) for t in found.trees}
-    return {name: entry.key for name, entry in found.engines.items()}, trees
+def _engines(found: Snapshot) -> object:
+    return {name: entry.key for name, entry in found.engines.items()}
+
+
+def _in_trees(found: Snapshot) -> frozenset[str]:
+    return frozenset(
+        e for tree in found.trees for versions in tree.models.values() for e in versions.values()
+    )
+
+
+def _trees(found: Snapshot) -> dict[tuple[str, str], object]:
+    return {(t.server, t.release): (t.revision, t.models) for t in found.trees}

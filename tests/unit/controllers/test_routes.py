@@ -9,7 +9,7 @@ from tests.observed import NAMESPACE, a_job, a_pod, an_engine, engine_of, model,
 
 from triton_operator.controllers.cache import Cache
 from triton_operator.controllers.queue import Key
-from triton_operator.controllers.routes import keys_for, keys_on_repository, keys_on_server
+from triton_operator.controllers.routes import keys_for, keys_on_repository, keys_on_server, keys_on_volume
 from triton_operator.plan import names, nodes
 
 Object = dict[str, Any]
@@ -134,6 +134,13 @@ def test_a_repository_concerns_all_that_stands_on_it() -> None:
     assert keys_for(cache, get(cache, "ModelRepository", "models")) == expected  # the engine is of another
     on_default = keys_on_repository(cache, NAMESPACE, "default")
     assert on_default == {key("ModelRepository", "default"), key("Engine", ENGINE.name)}
+
+
+def test_a_change_of_trees_concerns_their_servers_and_the_models_on_them() -> None:
+    cache = a_cluster()
+    on_l4 = keys_on_server(cache, NAMESPACE, "l4")
+    assert keys_on_volume(cache, NAMESPACE, "models", frozenset({"l4"})) == on_l4
+    assert keys_on_volume(cache, NAMESPACE, "models", None) == keys_on_repository(cache, NAMESPACE, "models")
 
 
 def test_a_model_without_servers_is_on_the_default_one() -> None:
