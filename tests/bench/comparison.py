@@ -25,7 +25,7 @@ TWIN = "twin"
 MOST_TIMES, MOST_SECONDS_MORE = 1.2, 1.0
 WINDOW_SECONDS = 6.0
 """From the beginning of a switch."""
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.1
 QUIET_SECONDS = 3.0
 """After a round, until all is unloaded and idle."""
 

@@ -83,7 +83,7 @@ class Ground:
         """Make the namespace and what stands in it."""
         stage = Stage.create(cluster, installation, f"bench-{secrets.token_hex(3)}")
         stage.apply(a_repository().with_spec(storage={"size": "64Mi"}))
-        resources = {"requests": {"cpu": "10m", "memory": "128Mi"}, "limits": {"memory": MEMORY}}
+        resources = {"requests": {"cpu": "500m", "memory": "128Mi"}, "limits": {"memory": MEMORY}}
         server = a_server(SERVER).with_replicas(PODS).with_spec(release=RELEASE, resources=resources)
         stage.apply(server.with_spec(image=cluster.images["triton-cpu"]))
         stage.add_sources()
