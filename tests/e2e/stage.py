@@ -347,6 +347,17 @@ class Stage:
                 found.setdefault(event["reason"], []).append(event["message"])
         return found
 
+    def wait_events(self, name: str, *reasons: str) -> dict[str, list[str]]:
+        """Wait for Events of these reasons about an object and return its Events; they come a little late."""
+
+        def told() -> dict[str, list[str]]:
+            found = self.events(name)
+            assert set(reasons) <= found.keys(), found
+            return found
+
+        events: dict[str, list[str]] = self.eventually(told)
+        return events
+
     @contextlib.contextmanager
     def node_closed(self, pod: Object) -> Iterator[None]:
         """Have the node of a pod take no more pods while the context is open."""

@@ -53,7 +53,7 @@ def test_second_version_comes_and_goes_without_a_lost_request(guest: Stage) -> N
     # another test may have had the same engine built, and a version may retire too fast to be seen
     told = [each for each in turns if each not in ("Building", "Retiring")]
     assert told == ["Candidate", "Promoted", "Served", "Removed"]
-    assert set(turns) <= guest.events("switch").keys()
+    guest.wait_events("switch", *turns)
     assert set(guest.served_factors("switch").values()) == {2.0}
 
 
@@ -77,7 +77,7 @@ def test_version_that_answers_otherwise_than_its_source_is_taken_back(guest: Sta
     assert float(version["checks"][0]["cosine"]) < 0.99
     assert float(version["checks"][0]["maxError"]) > 1
     assert guest.turns("doubtful", 2) == ["Building", "Candidate", "WrongAnswers"]
-    assert "WrongAnswers" in guest.events("doubtful")
+    guest.wait_events("doubtful", "WrongAnswers")
     assert guest.version_of("doubtful")["state"] == "Promoted"
 
 
@@ -102,7 +102,8 @@ def test_labels_change_under_load(guest: Stage) -> None:
         enough(run)
         records = run.stop()
     assert_unnoticed(records)
-    assert any(message.startswith("labels changed") for message in guest.events("named")["Reloading"])
+    reloading = guest.wait_events("named", "Reloading")["Reloading"]
+    assert any(message.startswith("labels changed") for message in reloading)
 
 
 def labels_of(stage: Stage, model: str) -> set[str]:

@@ -28,7 +28,7 @@ NOTE_LENGTH = 1024
 PASSING_SECONDS = 1.0
 """So much later a status is written whose conditions stay true or false as they were."""
 
-EVENT_SECONDS, ALL_EVENTS_SECONDS = 0.5, 5.0
+EVENT_SECONDS, ALL_EVENTS_SECONDS = 0.5, 2.0
 """Between an Event and the next, and for all that wait: they come in bunches, and nothing hangs on them."""
 
 
