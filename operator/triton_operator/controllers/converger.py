@@ -183,7 +183,8 @@ class Converger:
         if container.container_id != self.container.container_id:
             self._restarted(container)
         if container.ready and not self.container.ready:
-            self._silent_since = None  # what it did while it started says nothing any more
+            # what it did while it started says nothing any more
+            self._unreachable, self._silent_since = 0, None
             self.report = dataclasses.replace(self.report, silent=False)
         if desired != self._desired:
             self._right = False

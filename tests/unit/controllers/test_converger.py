@@ -396,6 +396,22 @@ async def test_a_pod_that_does_not_answer_is_asked_again() -> None:
         assert pod.converger.report.trouble == ""
 
 
+async def test_looks_in_vain_at_a_pod_that_starts_do_not_delay_those_at_a_ready_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "UNREACHABLE_SECONDS", (0.02, 60))
+    monkeypatch.setattr(module, "STARTING_SECONDS", 0.001)
+    machine = TritonMachine()
+    machine.reachable = False
+    async with running(machine) as pod:
+        pod.wants({"model": desired("f1", 1)})
+        await asyncio.sleep(0.1)
+        pod.wants({"model": desired("f1", 1)}, dataclasses.replace(CONTAINER, ready=True))
+        await asyncio.sleep(0.01)  # the first look at it may still fail
+        machine.reachable = True
+        await until(lambda: pod.ready() == {1})
+
+
 async def test_a_pod_that_stops_answering_confirms_nothing_any_more() -> None:
     machine = TritonMachine()
     async with running(machine, interval=0.005) as pod:
