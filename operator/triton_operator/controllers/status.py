@@ -150,14 +150,14 @@ class StatusWriter:
             },
         }
         self._untold.append(event)
-        if self._telling is None:
+        if self._telling is None or self._telling.done():
             self._telling = asyncio.create_task(self._tell())
 
     async def close(self) -> None:
         """Tell at once what is still to be told."""
         self._closing.set()
         if self._telling is not None:
-            await self._telling
+            await asyncio.gather(self._telling, return_exceptions=True)
 
     async def _tell(self) -> None:
         while self._untold:
@@ -168,7 +168,6 @@ class StatusWriter:
                 await self._kube.create(EVENT, self._untold.popleft())
             except KubeError as error:  # an Event is a courtesy; the status says the same
                 log.debug("no Event: %s", error)
-        self._telling = None
 
 
 def _about(resource: Resource) -> dict[str, object]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import copy
 from typing import Any, cast
 
@@ -8,6 +9,7 @@ from tests.builders import a_model
 from tests.observed import stored
 
 from triton_operator.clients.kube import INFERENCE_MODEL, Kube
+from triton_operator.controllers import status as module
 from triton_operator.controllers.cache import Cache
 from triton_operator.controllers.queue import Key
 from triton_operator.controllers.status import PASSING_SECONDS, StatusWriter
@@ -146,3 +148,23 @@ async def test_events_are_told_in_their_order_and_all_of_them_before_the_end(sta
         stand.writer.tell(model, reason="Told", message=str(number))
     await stand.writer.close()
     assert stand.kube.events == ["0/2", *map(str, range(50))]
+
+
+async def test_an_event_that_fails_unexpectedly_does_not_silence_those_after_it(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = stand.cache.read(InferenceModel, *stand.place)
+    assert model is not None
+    monkeypatch.setattr(module, "EVENT_SECONDS", 0.001)
+    create = stand.kube.create
+
+    async def broken(*_: object) -> Object:
+        raise RuntimeError("not what a client should raise")
+
+    monkeypatch.setattr(stand.kube, "create", broken)
+    stand.writer.tell(model, reason="Told", message="lost")
+    await asyncio.sleep(1.0)  # also that of the fixture, which has waited since
+    monkeypatch.setattr(stand.kube, "create", create)
+    stand.writer.tell(model, reason="Told", message="told")
+    await stand.writer.close()
+    assert stand.kube.events[-1] == "told"
