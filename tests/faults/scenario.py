@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tests.builders import ModelBuilder
-    from tests.integration.eventually import eventually
-from tests.integration.operator.stage import Stage
+    from tests.integration.operator.stage import Stage
 
 REPLICAS = 2
 FIRST, SECOND, OTHER = 2.0, 5.0, 3.0

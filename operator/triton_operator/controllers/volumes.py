@@ -34,6 +34,8 @@ class Volumes:
         self._snapshots: dict[Place, Snapshot] = {}
         self._tried: set[Place] = set()
         self._writes: collections.Counter[Place] = collections.Counter()
+        self._looks: collections.Counter[Place] = collections.Counter()
+        self._latest: collections.Counter[Place] = collections.Counter()  # the look that the snapshot is of
         self._on_change = on_change
         self._clock = clock
         self._progress: dict[Place, tuple[float, Mapping[str, int]]] = {}  # when it was taken over, and what
@@ -74,6 +76,9 @@ class Volumes:
     async def refresh(self, place: Place) -> Snapshot | None:
         """Ask the keeper what lies on the volume now.
 
+        Looks overlap, and the answer to an earlier one may come last: it is not taken over then,
+        or a tree that was seen already would be gone for a moment.
+
         Raises:
             KeeperCallError: it didn't answer, or refused.
         """
@@ -82,10 +87,16 @@ class Volumes:
             return None
         while True:
             writes = self._writes[place]
+            self._looks[place] += 1
+            look = self._looks[place]
             found = await keeper.snapshot()
-            if writes == self._writes[place]:  # else it may show a tree as it was before our write
-                self._replace(place, found)
-                return found
+            if writes != self._writes[place]:  # it may show a tree as it was before our write
+                continue
+            if look < self._latest[place]:
+                return self._snapshots.get(place)
+            self._latest[place] = look
+            self._replace(place, found)
+            return found
 
     async def put_tree(
         self, place: Place, *, server: str, release: str, manifest: TreeManifest

@@ -190,3 +190,19 @@ async def test_look_that_overlaps_a_write_of_a_tree_does_not_undo_it() -> None:
     found = await look
     assert found is not None
     assert [tree.server for tree in found.trees] == ["default"]
+
+
+async def test_look_that_is_answered_after_a_later_one_does_not_undo_what_that_saw(
+    volumes: Volumes, told: Told
+) -> None:
+    keeper = connect(volumes, a_snapshot())
+    slow = keeper.gate
+    slow.clear()
+    look = asyncio.create_task(volumes.refresh(PLACE))
+    await asyncio.sleep(0)
+    keeper.content, keeper.gate = a_snapshot(ENTRY), asyncio.Event()
+    keeper.gate.set()
+    await volumes.refresh(PLACE)
+    slow.set()
+    assert await look == volumes.snapshot(PLACE) == keeper.content
+    assert told == [ALL]
